@@ -1,0 +1,24 @@
+//! The ONNX file as a graph: reading and writing without loss, facts about every value, what couples with what, and surgery.
+//!
+//! This crate runs nothing and measures nothing. It knows files, operators and channels; it does not know data sets,
+//! runtimes, budgets or methods.
+//!
+//! In the order a newcomer meets them: [`Model`] is the decoded file, [`Graph`] its indexed main graph, [`Facts`] the
+//! shapes and constants of all values.
+
+mod attributes;
+mod error;
+mod facts;
+mod graph;
+mod model;
+mod movement;
+pub mod ops;
+pub mod proto;
+mod tensor;
+
+pub use error::{Error, Result};
+pub use facts::{Fact, Facts, Inference, InputShapes, Outputs};
+pub use graph::{Graph, Node, NodeId, Source, Value, ValueId};
+pub use model::{Model, write_atomically};
+pub use movement::{broadcast, for_each_index, strides};
+pub use tensor::{Data, Tensor};

@@ -1,0 +1,300 @@
+//! The decoded file. Saved, it differs from the input only where something was changed.
+
+mod external;
+
+use std::collections::HashMap;
+use std::path::{Path, PathBuf};
+
+use bytes::Bytes;
+use prost::Message;
+
+use crate::error::{Error, Result};
+use crate::proto::{self, GraphProto, ModelProto, NodeProto, TensorProto};
+use crate::tensor::{Data, Tensor};
+
+/// A decoded ONNX file: names, opsets, metadata, unknown attributes and external data survive a round trip.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Model {
+    proto: ModelProto,
+    /// Where it was read from; `None` for bytes in memory.
+    path: Option<PathBuf>,
+    /// Data of the external tensors, by tensor name.
+    external: HashMap<String, Bytes>,
+}
+
+impl Model {
+    /// Reads a file, its external data included.
+    ///
+    /// # Errors
+    /// Unreadable file, bytes that are not ONNX, a newer IR than the schema, external data that are missing, outside the
+    /// model's folder or too short, NaN or infinite weights.
+    pub fn load(path: impl AsRef<Path>) -> Result<Self> {
+        let path = path.as_ref();
+        let bytes = std::fs::read(path).map_err(|source| Error::Io { path: path.to_owned(), source })?;
+        let mut model = Self::decode(bytes.into(), &path.display().to_string())?;
+        model.external = external::read(&model.proto, path)?;
+        model.path = Some(path.to_owned());
+        model.check_finite()?;
+        Ok(model)
+    }
+
+    /// Reads a self-contained model from memory; `origin` stands for the file name in messages.
+    ///
+    /// # Errors
+    /// As [`Model::load`]; external data are an error, since there is no folder to look in.
+    pub fn from_bytes(bytes: impl Into<Bytes>, origin: &str) -> Result<Self> {
+        let model = Self::decode(bytes.into(), origin)?;
+        if let Some(t) = model.initializers().find(|t| external::is_external(t)) {
+            return Err(Error::ExternalData {
+                origin: origin.to_owned(),
+                tensor: t.name().to_owned(),
+                reason: "a model in memory cannot refer to other files; load it from its folder".into(),
+            });
+        }
+        model.check_finite()?;
+        Ok(model)
+    }
+
+    /// Wraps a message built by a program.
+    pub fn from_proto(proto: ModelProto) -> Self {
+        Self { proto, path: None, external: HashMap::new() }
+    }
+
+    fn decode(bytes: Bytes, origin: &str) -> Result<Self> {
+        let not_onnx = |reason: String| Error::NotOnnx { origin: origin.to_owned(), reason };
+        if bytes.is_empty() {
+            return Err(not_onnx("the file is empty".into()));
+        }
+        let proto = ModelProto::decode(bytes).map_err(|e| not_onnx(format!("the bytes do not decode, or end too early: {e}")))?;
+        let ir = proto.ir_version();
+        if ir > proto::NEWEST_IR_VERSION {
+            return Err(Error::NewerIr { origin: origin.to_owned(), found: ir, newest: proto::NEWEST_IR_VERSION });
+        }
+        match &proto.graph {
+            Some(g) if !g.node.is_empty() || !g.output.is_empty() => {}
+            _ => return Err(not_onnx("there is no graph in it".into())),
+        }
+        if ir < 1 {
+            return Err(not_onnx("it has no IR version".into()));
+        }
+        Ok(Self { proto, path: None, external: HashMap::new() })
+    }
+
+    fn check_finite(&self) -> Result<()> {
+        for t in self.initializers() {
+            let name = t.name();
+            if !matches!(t.data_type, Some(1 | 10 | 11 | 16)) {
+                continue;
+            }
+            let Ok(tensor) = self.decode_tensor(t) else { continue };
+            let bad = |finite: &mut dyn Iterator<Item = bool>| {
+                finite.enumerate().filter(|(_, ok)| !ok).fold((0usize, None), |(n, first), (i, _)| (n + 1, first.or(Some(i))))
+            };
+            let (count, first) = match &tensor.data {
+                Data::F32(v) => bad(&mut v.iter().map(|x| x.is_finite())),
+                Data::F64(v) => bad(&mut v.iter().map(|x| x.is_finite())),
+                Data::F16(v) => bad(&mut v.iter().map(|x| x.is_finite())),
+                Data::BF16(v) => bad(&mut v.iter().map(|x| x.is_finite())),
+                _ => (0, None),
+            };
+            // Single infinities are how exporters write open bounds (Clip, Where); a weight has more than one element.
+            if let Some(index) = first.filter(|_| tensor.len() > 1) {
+                return Err(Error::NotFinite { tensor: name.to_owned(), count, index });
+            }
+        }
+        Ok(())
+    }
+
+    /// The file's name for messages.
+    pub fn origin(&self) -> String {
+        self.path.as_ref().map_or_else(|| "model in memory".into(), |p| p.display().to_string())
+    }
+
+    /// Where it was read from.
+    pub fn path(&self) -> Option<&Path> {
+        self.path.as_deref()
+    }
+
+    /// The message.
+    pub fn proto(&self) -> &ModelProto {
+        &self.proto
+    }
+
+    /// The message, to change it. External tensors keep their data by name.
+    pub fn proto_mut(&mut self) -> &mut ModelProto {
+        &mut self.proto
+    }
+
+    /// The main graph.
+    pub fn graph_proto(&self) -> &GraphProto {
+        static EMPTY: std::sync::OnceLock<GraphProto> = std::sync::OnceLock::new();
+        self.proto.graph.as_ref().unwrap_or_else(|| EMPTY.get_or_init(GraphProto::default))
+    }
+
+    /// The main graph, to change it.
+    pub fn graph_proto_mut(&mut self) -> &mut GraphProto {
+        self.proto.graph.get_or_insert_default()
+    }
+
+    /// Version of the default operator set (1 where the file does not say).
+    pub fn opset(&self) -> i64 {
+        let default = |d: &str| d.is_empty() || d == "ai.onnx";
+        self.proto.opset_import.iter().filter(|o| default(o.domain())).map(|o| o.version()).max().unwrap_or(1)
+    }
+
+    /// The initializers of the main graph.
+    pub fn initializers(&self) -> impl Iterator<Item = &TensorProto> {
+        self.graph_proto().initializer.iter()
+    }
+
+    /// The tensor called `name`: an initializer, or the value of a `Constant` node. `None` if there is none.
+    ///
+    /// # Errors
+    /// A tensor that does not decode.
+    pub fn tensor(&self, name: &str) -> Option<Result<Tensor>> {
+        if let Some(t) = self.initializers().find(|t| t.name() == name) {
+            return Some(self.decode_tensor(t));
+        }
+        let node = self.graph_proto().node.iter().find(|n| is_constant(n) && n.output.first().is_some_and(|o| o == name))?;
+        Some(constant_value(node))
+    }
+
+    /// Decodes a tensor of this model, reading external data where it refers to them.
+    pub(crate) fn decode_tensor(&self, t: &TensorProto) -> Result<Tensor> {
+        if !external::is_external(t) {
+            return Tensor::decode(t);
+        }
+        let raw = self.external.get(t.name()).cloned().ok_or_else(|| Error::ExternalData {
+            origin: self.origin(),
+            tensor: t.name().to_owned(),
+            reason: "its data were not loaded".into(),
+        })?;
+        Tensor::decode(&TensorProto { raw_data: Some(raw), data_location: None, ..t.clone() })
+    }
+
+    /// Replaces the initializer or `Constant` called `name`, in place and in the form the file had it.
+    ///
+    /// # Errors
+    /// There is no such tensor.
+    pub fn set_tensor(&mut self, name: &str, value: &Tensor) -> Result<()> {
+        let encoded = value.encode(name);
+        let external = &mut self.external;
+        let graph = self.proto.graph.get_or_insert_default();
+        if let Some(t) = graph.initializer.iter_mut().find(|t| t.name() == name) {
+            replace(t, encoded, external);
+            for input in graph.input.iter_mut().filter(|i| i.name() == name) {
+                set_declared_shape(input, &value.shape);
+            }
+            return Ok(());
+        }
+        let node = graph.node.iter_mut().find(|n| is_constant(n) && n.output.first().is_some_and(|o| o == name));
+        let Some(node) = node else {
+            return Err(Error::Tensor { tensor: name.to_owned(), reason: "there is no initializer or Constant of this name".into() });
+        };
+        let tensor_attribute = node.attribute.iter_mut().find(|a| a.name() == "value").and_then(|a| a.t.as_mut());
+        match tensor_attribute {
+            Some(t) => replace(t, encoded, external),
+            None => {
+                node.attribute = vec![proto::AttributeProto {
+                    name: Some("value".into()),
+                    r#type: Some(proto::attribute_proto::AttributeType::Tensor as i32),
+                    t: Some(encoded),
+                    ..Default::default()
+                }];
+            }
+        }
+        Ok(())
+    }
+
+    /// Adds an initializer.
+    pub fn add_initializer(&mut self, name: &str, value: &Tensor) {
+        self.graph_proto_mut().initializer.push(value.encode(name));
+    }
+
+    /// The self-contained bytes of the model: external data are taken into the file.
+    ///
+    /// # Errors
+    /// A tensor that does not decode.
+    pub fn to_bytes(&self) -> Result<Vec<u8>> {
+        if self.external.is_empty() {
+            return Ok(self.proto.encode_to_vec());
+        }
+        let mut proto = self.proto.clone();
+        for t in &mut proto.graph.get_or_insert_default().initializer {
+            if let Some(raw) = external::is_external(t).then(|| self.external.get(t.name())).flatten() {
+                t.raw_data = Some(raw.clone());
+                t.data_location = None;
+                t.external_data.clear();
+            }
+        }
+        Ok(proto.encode_to_vec())
+    }
+
+    /// Writes the model, and its external data where it has them, through a temporary file and a rename, so that an
+    /// interrupted write leaves what was there.
+    ///
+    /// # Errors
+    /// The target exists, or the disk refuses.
+    pub fn save(&self, path: impl AsRef<Path>) -> Result<()> {
+        let path = path.as_ref();
+        if path.exists() {
+            return Err(Error::Io {
+                path: path.to_owned(),
+                source: std::io::Error::new(std::io::ErrorKind::AlreadyExists, "it exists already; choose another name or remove it"),
+            });
+        }
+        let proto = if self.external.is_empty() { None } else { Some(external::write(&self.proto, &self.external, self.path.as_deref(), path)?) };
+        write_atomically(path, &proto.as_ref().unwrap_or(&self.proto).encode_to_vec())
+    }
+}
+
+/// Writes `bytes` to a temporary file beside `path`, flushes it, and renames it.
+///
+/// # Errors
+/// The disk refuses; whatever `path` held is untouched then.
+pub fn write_atomically(path: &Path, bytes: &[u8]) -> Result<()> {
+    use std::io::Write;
+    let io = |source| Error::Io { path: path.to_owned(), source };
+    let folder = path.parent().filter(|p| !p.as_os_str().is_empty()).unwrap_or(Path::new("."));
+    let mut file = tempfile::Builder::new().prefix(".secateur-").tempfile_in(folder).map_err(io)?;
+    file.write_all(bytes).map_err(io)?;
+    file.as_file().sync_all().map_err(io)?;
+    file.persist(path).map_err(|e| io(e.error))?;
+    Ok(())
+}
+
+fn replace(t: &mut TensorProto, new: TensorProto, external: &mut HashMap<String, Bytes>) {
+    if external::is_external(t) {
+        external.insert(t.name().to_owned(), new.raw_data.clone().unwrap_or_default());
+        t.dims = new.dims;
+        t.data_type = new.data_type;
+    } else {
+        *t = TensorProto { name: t.name.take(), doc_string: t.doc_string.take(), metadata_props: std::mem::take(&mut t.metadata_props), ..new };
+    }
+}
+
+fn set_declared_shape(info: &mut proto::ValueInfoProto, shape: &[usize]) {
+    use proto::{tensor_shape_proto::{Dimension, dimension}, type_proto};
+    if let Some(type_proto::Value::TensorType(t)) = info.r#type.as_mut().and_then(|t| t.value.as_mut()) {
+        let dim = |&d: &usize| Dimension { value: Some(dimension::Value::DimValue(d as i64)), ..Default::default() };
+        t.shape = Some(proto::TensorShapeProto { dim: shape.iter().map(dim).collect() });
+    }
+}
+
+pub(crate) fn is_constant(node: &NodeProto) -> bool {
+    node.op_type() == "Constant" && matches!(node.domain(), "" | "ai.onnx")
+}
+
+/// The value of a `Constant` node.
+pub(crate) fn constant_value(node: &NodeProto) -> Result<Tensor> {
+    let fail = |reason: &str| Error::Node { node: crate::graph::display_name(node), op: "Constant".into(), reason: reason.into() };
+    let attribute = node.attribute.iter().find(|a| a.name().starts_with("value")).ok_or_else(|| fail("it has no value"))?;
+    Ok(match attribute.name() {
+        "value" => Tensor::decode(attribute.t.as_ref().ok_or_else(|| fail("its value is not a tensor"))?)?,
+        "value_int" => Tensor::i64([], vec![attribute.i()]),
+        "value_ints" => Tensor::vec_i64(attribute.ints.clone()),
+        "value_float" => Tensor::f32([], vec![attribute.f()]),
+        "value_floats" => Tensor::f32([attribute.floats.len()], attribute.floats.clone()),
+        other => return Err(fail(&format!("a constant given as `{other}` is not supported"))),
+    })
+}

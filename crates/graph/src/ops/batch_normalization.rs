@@ -1,0 +1,33 @@
+//! `BatchNormalization`.
+
+use crate::attributes::Attributes;
+use crate::error::Result;
+use crate::facts::{Inference, Outputs};
+
+/// `scale·(x − mean)/√(var + epsilon) + shift` per channel; inputs x, scale, shift, mean, var.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct BatchNormalization {
+    /// Added to the variance.
+    pub epsilon: f32,
+    /// Share of the old running statistic kept at an update: `running·momentum + batch·(1 − momentum)`.
+    pub momentum: f32,
+}
+
+impl BatchNormalization {
+    pub(crate) fn parse(a: &Attributes) -> Self {
+        Self { epsilon: a.float("epsilon").unwrap_or(1e-5), momentum: a.float("momentum").unwrap_or(0.9) }
+    }
+
+    pub(super) fn infer(&self, i: &Inference) -> Result<Outputs> {
+        let Some(x) = i.fact(0) else { return i.unknown() };
+        let channels = x.shape.get(1).copied().unwrap_or(1);
+        for slot in 1..5 {
+            if let Some(p) = i.fact(slot).filter(|p| p.len() != channels) {
+                return i.error(format!("input {:?} has {channels} channels, parameter {slot} has shape {:?}", x.shape, p.shape));
+            }
+        }
+        let mut out = i.one(x.dtype, x.shape.clone())?;
+        out.resize(i.node.outputs.len(), None);
+        Ok(out)
+    }
+}
