@@ -1,0 +1,57 @@
+//! Latency as measured on the target: runtimes, sampling, statistics, machine identity, tables.
+//!
+//! A number never travels without how it was obtained: a [`Measurement`] carries its samples and
+//! interval, the [`Machine`], the [`RuntimeIdentity`] and the [`Protocol`]. Clocks of the whole
+//! program live here.
+//!
+//! ```no_run
+//! use secateur_latency::{InputSpec, ModelBytes, TargetSpec, runtime};
+//!
+//! let target: TargetSpec = "ort,threads=1".parse()?;
+//! let runtime = runtime(&target)?;
+//! let bytes = std::fs::read("model.onnx").expect("a file");
+//! let model = ModelBytes::new("model", bytes, vec![InputSpec::f32("input", [1, 3, 32, 32])]);
+//! let mut prepared = runtime.prepare(&model)?;
+//! prepared.run()?;
+//! # Ok::<(), secateur_latency::Error>(())
+//! ```
+//!
+//! This crate knows nothing about pruning, groups or accuracy: models reach it as bytes.
+
+mod affinity;
+mod command;
+mod error;
+mod lock;
+mod machine;
+mod measurement;
+mod model;
+mod onnxruntime;
+mod protocol;
+mod runtime;
+mod sampling;
+mod sentinel;
+pub mod statistics;
+mod table;
+mod target;
+mod tensor;
+mod tract;
+
+pub use affinity::{Pinned, allowed_cores};
+pub use command::{CommandRuntime, LatencyReading, Unit};
+pub use error::Error;
+pub use lock::{DeviceLock, LOCK_WAIT};
+pub use machine::{Gpu, Machine};
+pub use measurement::Measurement;
+pub use model::{ElementType, InputSpec, ModelBytes};
+pub use onnxruntime::{MINIMUM_VERSION as ORT_MINIMUM_VERSION, OrtLibrary, OrtRuntime, Provider};
+pub use protocol::{
+    Cache, EVICT_BYTES, Mode, PROTOCOL_VERSION, Protocol, SUSTAINED_S, WarmUp,
+};
+pub use runtime::{Prepared, Runtime, RuntimeIdentity};
+pub use sampling::{Candidate, interleave};
+pub use sentinel::sentinel_model;
+pub use statistics::{PairComparison, Verdict};
+pub use table::{EXCHANGE_VERSION, TableStore, read_inputs, structure_key, table_key};
+pub use target::{Optimization, TargetKind, TargetOptions, TargetSpec, runtime};
+pub use tensor::{INPUT_SEED, Tensor, TensorData};
+pub use tract::TractRuntime;
