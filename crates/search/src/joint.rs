@@ -1,30 +1,277 @@
-//! Joint choice, exact by variable elimination.
+//! Joint choice, exact by variable elimination with Pareto messages.
+//!
+//! Variables are eliminated one by one. What is left of an eliminated part is, for every assignment
+//! of its neighbours, the list of non-dominated (cost, value) pairs; joining two parts is a
+//! Minkowski sum. Alone that is exact but its lists grow without end, so three things keep them short:
+//!
+//! 1. **Completion bounds.** Max-sum passes on the same elimination tree give, at a handful of
+//!    Lagrange multipliers `λ`, the best that the rest of the problem can add to any partial choice:
+//!    `value − λ·cost + rest_λ + λ·budget` bounds its final value. What cannot beat the incumbent is dropped.
+//! 2. **Fixing.** An option whose own bound does not beat the incumbent leaves the problem.
+//! 3. **A narrow first pass**, with a few states per list, for an incumbent that is nearly optimal.
+//!
+//! Lists that still outgrow [`Limits`] are thinned; the bounds of what was thrown away are kept, so the
+//! stated gap is proven. Graphs too wide to eliminate go to [`crate::lagrange`].
 
-use crate::{Error, Floor, Limits, Problem, Solution};
+use std::time::Instant;
 
-/// Best choice within the budget.
+use crate::dual::{self, Completion};
+use crate::elimination::{self, Tree};
+use crate::front::{Front, Pass};
+use crate::lagrange;
+use crate::maxsum::{self, Weights};
+use crate::reduce::{self, Reduced};
+use crate::solution::{Floor, relative_gap};
+use crate::{Error, Limits, Problem, Solution, Stop};
+
+/// Values and costs closer than these are the same number, summed in another order.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Rounding {
+    pub value: f64,
+    pub cost: f64,
+}
+
+impl Rounding {
+    pub(crate) fn of(problem: &Problem) -> Self {
+        let largest = |numbers: &[f64]| {
+            numbers.iter().filter(|number| number.is_finite()).fold(0.0f64, |most, number| most.max(number.abs()))
+        };
+        Self {
+            value: 1e-12 * problem.variables.iter().map(|variable| largest(&variable.values)).sum::<f64>(),
+            cost: 1e-12 * problem.factors.iter().map(|factor| largest(&factor.costs)).sum::<f64>(),
+        }
+    }
+}
+
+/// States per list in the first pass.
+const NARROW: usize = 24;
+/// Multipliers of the first and of the later completion bounds, relative to the dual's.
+const FEW: [f64; 3] = [1.0, 0.85, 1.18];
+const MANY: [f64; 9] = [1.0, 0.97, 1.03, 0.9, 1.11, 0.75, 1.33, 0.5, 2.0];
+
+/// The choice of greatest value among those that cost at most `budget`.
 ///
 /// # Errors
-/// [`Error::Infeasible`] with the floor.
+/// The errors of [`Problem::validate`]; [`Error::Argument`] for a NaN budget or unusable limits;
+/// [`Error::Infeasible`] with the least attainable cost; [`Error::Contradiction`] when no
+/// combination is allowed at all; [`Error::Undecided`] only when the graph is too wide to eliminate.
 pub fn solve(problem: &Problem, budget: f64, limits: &Limits) -> Result<Solution, Error> {
-    let _ = (problem, budget, limits);
-    todo!()
+    check(problem, budget, limits)?;
+    let order = elimination::order(problem);
+    if order.largest > limits.max_states as f64 {
+        return lagrange::solve(problem, budget, limits);
+    }
+    let deadline = limits.time.map(|time| Instant::now() + time);
+    let tree = Tree::new(problem, &order);
+    let rounding = Rounding::of(problem);
+    let cheapest = cheapest(problem, &tree)?;
+    let within = budget + rounding.cost;
+    if cheapest.cost > within {
+        return Err(Error::Infeasible { floor: cheapest.cost });
+    }
+    let dual = dual::search(problem, &tree, within, cheapest.choice);
+    let finish = |choice: Vec<usize>, bound: f64, stop: fn(f64) -> Stop| {
+        let (value, cost) = (problem.value(&choice), problem.cost(&choice));
+        let bound = bound.min(dual.bound).max(value);
+        let gap = relative_gap(value, bound);
+        let done = bound <= value + 100.0 * rounding.value;
+        let (bound, stop) = if done { (value, Stop::Optimal) } else { (bound, stop(gap)) };
+        Solution { choice, value, cost, bound, stop }
+    };
+    let within_gap: fn(f64) -> Stop = |gap| Stop::WithinGap { gap };
+    let (mut best, mut best_value) = (dual.best.0.clone(), dual.best.1);
+    if dual.bound <= best_value + rounding.value {
+        return Ok(finish(best, best_value, within_gap));
+    }
+
+    // Fix, find a good incumbent, fix again, prove.
+    let Some(fixed) = fix(problem, &tree, dual.multiplier, &FEW, within, best_value + rounding.value) else {
+        return Ok(finish(best, best_value, within_gap));
+    };
+    let tree = Tree::new(&fixed.problem, &elimination::order(&fixed.problem));
+    let prepare = |reduced: &Reduced, tree: &Tree| {
+        let lagrangians = MANY.iter().map(|factor| Weights::lagrangian(dual.multiplier * factor));
+        lagrangians
+            .chain([Weights::CHEAPEST])
+            .map(|weights| Completion::new(&reduced.problem, tree, weights))
+            .collect::<Vec<_>>()
+    };
+    let mut completions = prepare(&fixed, &tree);
+    let pass = |reduced: &Reduced, tree: &Tree, completions: &[Completion], incumbent: f64, states_per_entry: usize| {
+        let needed = completions.iter().map(|bound| needed(bound.upward.weights, incumbent + rounding.value, within));
+        Pass {
+            problem: &reduced.problem,
+            tree,
+            completions,
+            needed: needed.collect(),
+            equal: rounding.value * 1e-2,
+            states: limits.max_states,
+            states_per_entry,
+            bucket: limits.tolerance * budget.abs(),
+            deadline,
+        }
+        .run()
+    };
+    let take = |front: &Front, reduced: &Reduced, best: &mut Vec<usize>, best_value: &mut f64| {
+        let Some(state) = (0..front.states.len()).rev().find(|&state| front.states[state].0 <= within) else { return };
+        let choice = reduced.lift(&front.choice(state));
+        let value = problem.value(&choice);
+        if value > *best_value {
+            (*best, *best_value) = (choice, value);
+        }
+    };
+    let narrow = pass(&fixed, &tree, &completions, best_value, NARROW);
+    take(&narrow, &fixed, &mut best, &mut best_value);
+    if narrow.dropped == 0 {
+        return Ok(finish(best, best_value, within_gap));
+    }
+    let threshold = best_value + rounding.value;
+    let survivors = dual::surviving_options(&fixed.problem, &tree, &completions, |w| needed(w, threshold, within));
+    if survivors.iter().any(Vec::is_empty) {
+        return Ok(finish(best, best_value, within_gap));
+    }
+    let fixed = fixed.further(survivors);
+    let tree = Tree::new(&fixed.problem, &elimination::order(&fixed.problem));
+    completions = prepare(&fixed, &tree);
+    let incumbent = best_value;
+    let full = pass(&fixed, &tree, &completions, incumbent, usize::MAX);
+    take(&full, &fixed, &mut best, &mut best_value);
+    if full.dropped == 0 {
+        return Ok(finish(best, best_value, within_gap));
+    }
+    let stop = if full.out_of_time { |gap| Stop::OutOfTime { gap } } else { within_gap };
+    Ok(finish(best, incumbent + full.dropped_excess.max(0.0) + rounding.value, stop))
 }
 
-/// Whole Pareto front, ascending cost.
+/// The whole Pareto front of cost and value: ascending in both, none dominated by another.
+///
+/// Without thinning every point is `Optimal` for a budget equal to its cost, and the front holds the
+/// optimum of every budget. A front that outgrows `max_states` is thinned: its points are then
+/// feasible and mutually non-dominated, each with the dual's bound and [`Stop::WithinGap`]. (Fronts of
+/// large problems hold millions of points; [`solve`] at the budgets of interest is faster and exact.)
+/// A graph too wide to eliminate is sampled at 17 budgets with [`lagrange::solve`].
 ///
 /// # Errors
-/// As [`solve`].
+/// As [`solve`], without a budget to miss.
 pub fn frontier(problem: &Problem, limits: &Limits) -> Result<Vec<Solution>, Error> {
-    let _ = (problem, limits);
-    todo!()
+    check(problem, 0.0, limits)?;
+    let order = elimination::order(problem);
+    if order.largest > limits.max_states as f64 {
+        return lagrange::sampled_frontier(problem, limits);
+    }
+    let tree = Tree::new(problem, &order);
+    let cheapest = cheapest(problem, &tree)?;
+    let rounding = Rounding::of(problem);
+    let free = dual::search(problem, &tree, f64::INFINITY, cheapest.choice.clone());
+    let range = (free.best.2 - cheapest.cost).max(rounding.cost);
+    if problem.variables.is_empty() {
+        let (value, cost) = (0.0, cheapest.cost);
+        return Ok(vec![Solution { choice: Vec::new(), value, cost, bound: value, stop: Stop::Optimal }]);
+    }
+    let front = Pass {
+        problem,
+        tree: &tree,
+        completions: &[],
+        needed: Vec::new(),
+        equal: rounding.value * 1e-2,
+        states: limits.max_states,
+        states_per_entry: usize::MAX,
+        bucket: limits.tolerance * range,
+        deadline: limits.time.map(|time| Instant::now() + time),
+    }
+    .run();
+    let duals: Vec<(f64, f64)> = if front.dropped == 0 {
+        Vec::new()
+    } else {
+        (0..=16)
+            .map(|step| {
+                let budget = cheapest.cost + range * f64::from(step) / 16.0;
+                let dual = dual::search(problem, &tree, budget + rounding.cost, cheapest.choice.clone());
+                (dual.multiplier, dual.bound - dual.multiplier * (budget + rounding.cost))
+            })
+            .collect()
+    };
+    let mut found: Vec<Solution> = Vec::with_capacity(front.states.len());
+    for state in 0..front.states.len() {
+        let choice = front.choice(state);
+        let (value, cost) = (problem.value(&choice), problem.cost(&choice));
+        // Summed in the problem's order, neighbours that differ by rounding only may change places.
+        while found.last().is_some_and(|last| last.cost >= cost && last.value <= value) {
+            found.pop();
+        }
+        if found.last().is_some_and(|last| last.value >= value || last.cost >= cost) {
+            continue;
+        }
+        let bound = duals.iter().map(|(multiplier, at_zero)| at_zero + multiplier * cost).fold(f64::INFINITY, f64::min);
+        let (bound, stop) = if bound.is_finite() && bound > value + 100.0 * rounding.value {
+            let gap = relative_gap(value, bound);
+            (bound, if front.out_of_time { Stop::OutOfTime { gap } } else { Stop::WithinGap { gap } })
+        } else {
+            (value, Stop::Optimal)
+        };
+        found.push(Solution { choice, value, cost, bound, stop });
+    }
+    Ok(found)
 }
 
-/// The cheapest choice.
+/// The cheapest choice: the least budget that [`solve`] can meet.
 ///
 /// # Errors
-/// As [`solve`].
+/// As [`solve`], without a budget to miss.
 pub fn min_cost(problem: &Problem, limits: &Limits) -> Result<Floor, Error> {
-    let _ = (problem, limits);
-    todo!()
+    check(problem, 0.0, limits)?;
+    let order = elimination::order(problem);
+    if order.largest > limits.max_states as f64 {
+        return lagrange::min_cost(problem, limits);
+    }
+    cheapest(problem, &Tree::new(problem, &order))
+}
+
+pub(crate) fn check(problem: &Problem, budget: f64, limits: &Limits) -> Result<(), Error> {
+    problem.validate()?;
+    limits.validate()?;
+    if budget.is_nan() {
+        return Err(Error::Argument { name: "budget", value: budget, cause: "it must be a number" });
+    }
+    Ok(())
+}
+
+fn cheapest(problem: &Problem, tree: &Tree) -> Result<Floor, Error> {
+    let constants = problem.factors.iter().filter(|factor| factor.vars.is_empty());
+    if let Some(factor) = constants.into_iter().find(|factor| factor.costs[0] == f64::INFINITY) {
+        return Err(Error::Contradiction { at: format!("factor `{}`", factor.name) });
+    }
+    let upward = maxsum::upward(problem, tree, Weights::CHEAPEST);
+    let Some(choice) = maxsum::decode(problem, tree, &upward) else {
+        let dead = (0..tree.buckets.len())
+            .find(|&at| upward.messages[at].iter().all(|&best| best == f64::NEG_INFINITY))
+            .map_or("the constant costs".to_owned(), |at| {
+                format!("variable `{}`", problem.variables[tree.buckets[at].var].name)
+            });
+        return Err(Error::Contradiction { at: dead });
+    };
+    let (value, cost) = (problem.value(&choice), problem.cost(&choice));
+    Ok(Floor { choice, value, cost, bound: cost })
+}
+
+/// What a weighted objective must exceed to beat the incumbent within the budget.
+fn needed(weights: Weights, incumbent: f64, budget: f64) -> f64 {
+    if weights == Weights::CHEAPEST { -budget - f64::EPSILON * budget.abs() } else { incumbent - weights.cost * budget }
+}
+
+/// Drops the options that no better choice takes; `None` when nothing better exists.
+fn fix(
+    problem: &Problem,
+    tree: &Tree,
+    multiplier: f64,
+    spread: &[f64],
+    budget: f64,
+    incumbent: f64,
+) -> Option<Reduced> {
+    let completions: Vec<Completion> = spread
+        .iter()
+        .map(|factor| Completion::new(problem, tree, Weights::lagrangian(multiplier * factor)))
+        .collect();
+    let options = dual::surviving_options(problem, tree, &completions, |weights| needed(weights, incumbent, budget));
+    if options.iter().any(Vec::is_empty) { None } else { Some(reduce::restrict(problem, options)) }
 }

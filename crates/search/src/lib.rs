@@ -36,8 +36,14 @@
 //! # Ok::<(), secateur_search::Error>(())
 //! ```
 
+mod dual;
+mod elimination;
 mod error;
+mod front;
+mod maxsum;
 mod problem;
+mod reduce;
+mod relaxation;
 mod solution;
 
 pub mod joint;
