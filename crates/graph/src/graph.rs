@@ -204,7 +204,7 @@ pub(crate) fn display_name(node: &NodeProto) -> String {
 }
 
 /// Names that the sub-graphs of `node` may take from outside.
-fn captured(node: &NodeProto) -> Vec<&str> {
+pub(crate) fn captured(node: &NodeProto) -> Vec<&str> {
     let mut names = Vec::new();
     let graphs = node.attribute.iter().flat_map(|a| a.g.iter().chain(&a.graphs));
     for g in graphs {

@@ -7,6 +7,8 @@
 //! shapes and constants of all values.
 
 mod attributes;
+pub mod coupling;
+mod decision;
 mod error;
 mod facts;
 mod graph;
@@ -14,8 +16,11 @@ mod model;
 mod movement;
 pub mod ops;
 pub mod proto;
+pub mod surgery;
 mod tensor;
 
+pub use coupling::{Branch, BranchId, Frozen, Group, GroupId, Groups, Layer, Member, Role};
+pub use decision::{Decision, NamedDecision, NamedGroup};
 pub use error::{Error, Result};
 pub use facts::{Fact, Facts, Inference, InputShapes, Outputs};
 pub use graph::{Graph, Node, NodeId, Source, Value, ValueId};

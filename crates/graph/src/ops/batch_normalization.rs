@@ -1,5 +1,7 @@
 //! `BatchNormalization`.
 
+use crate::coupling::Role;
+use crate::coupling::rules::Coupling;
 use crate::attributes::Attributes;
 use crate::error::Result;
 use crate::facts::{Inference, Outputs};
@@ -29,5 +31,16 @@ impl BatchNormalization {
         let mut out = i.one(x.dtype, x.shape.clone())?;
         out.resize(i.node.outputs.len(), None);
         Ok(out)
+    }
+
+    pub(super) fn couple(&self, c: &mut Coupling) -> Result<()> {
+        let channel = if c.shape(0).len() > 1 { 1 } else { 0 };
+        let places = [c.input(0, channel), c.input(1, 0), c.input(2, 0), c.input(3, 0), c.input(4, 0)];
+        c.join(&places);
+        for slot in 1..5 {
+            c.role(slot, 0, Role::Produced);
+        }
+        c.carry();
+        Ok(())
     }
 }

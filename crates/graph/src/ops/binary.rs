@@ -1,5 +1,6 @@
 //! Elementwise operators of several operands with broadcasting.
 
+use crate::coupling::rules::Coupling;
 use crate::attributes::Attributes;
 use crate::error::Result;
 use crate::facts::{Fact, Inference, Outputs};
@@ -168,5 +169,10 @@ impl Binary {
             Self::Min => Some(a.min(b)),
             _ => None,
         }
+    }
+
+    pub(super) fn couple(&self, c: &mut Coupling) -> Result<()> {
+        c.broadcast(0..c.node.inputs.len());
+        Ok(())
     }
 }

@@ -1,5 +1,7 @@
 //! `Concat`.
 
+use crate::coupling::Role;
+use crate::coupling::rules::Coupling;
 use crate::attributes::Attributes;
 use crate::error::Result;
 use crate::facts::{Fact, Inference, Outputs, resolve_axis};
@@ -34,5 +36,38 @@ impl Concat {
         let constants: Option<Vec<&Tensor>> = parts.iter().map(|p| p.constant.as_deref()).collect();
         let folded = constants.and_then(|c| Tensor::concat(&c, axis));
         Ok(vec![Some(folded.map_or_else(|| Fact::new(first.dtype, shape), Fact::constant))])
+    }
+
+    pub(super) fn couple(&self, c: &mut Coupling) -> Result<()> {
+        let rank = c.output_shape(0).len();
+        let along = resolve_axis(c.node, self.axis, rank)?;
+        let slots = 0..c.node.inputs.len();
+        for axis in 0..rank {
+            let places: Vec<_> = slots.clone().map(|s| c.input(s, axis)).collect();
+            let labels = if axis != along {
+                c.join(&places)
+            } else if places.iter().all(|&p| c.at(p).is_none()) {
+                None
+            } else {
+                let mut all = Vec::new();
+                for (slot, &place) in places.iter().enumerate() {
+                    match c.at(place) {
+                        Some(labels) => {
+                            all.extend_from_slice(&labels);
+                            c.role(slot, axis, Role::Produced);
+                        }
+                        // Coordinates that nothing prunes keep their place among those that can go.
+                        None => {
+                            let fixed = c.labels.fresh(c.shape(slot)[axis]);
+                            c.freeze_labels(&fixed, &format!("joins input {slot}, of which axis {axis} is no channel axis"));
+                            all.extend_from_slice(&fixed);
+                        }
+                    }
+                }
+                Some(all.into())
+            };
+            c.set(0, axis, labels);
+        }
+        Ok(())
     }
 }

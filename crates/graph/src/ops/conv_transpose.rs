@@ -1,6 +1,11 @@
 //! `ConvTranspose`.
 
 use super::window::{AutoPad, Window};
+use super::conv::{Conv, couple_partitions, couple_slabs};
+use crate::coupling::labels::Axis;
+use crate::surgery::rewriter::Rewriter;
+use crate::coupling::Role;
+use crate::coupling::rules::Coupling;
 use crate::attributes::Attributes;
 use crate::error::Result;
 use crate::facts::{Inference, Outputs};
@@ -60,5 +65,63 @@ impl ConvTranspose {
         let mut shape = vec![x.shape[0], w.shape[1] * self.group];
         shape.extend((0..x.shape.len() - 2).map(|d| self.axis(d, x.shape[d + 2], w.shape[d + 2]).0));
         i.one(x.dtype, shape)
+    }
+
+    pub(super) fn couple(&self, c: &mut Coupling) -> Result<()> {
+        let weight = c.shape(1);
+        let (inputs, outputs) = (weight[0] / self.group, weight[1]);
+        for axis in 2..weight.len() {
+            c.freeze(1, axis, "has it as a kernel axis");
+            c.freeze(0, axis, "slides over it");
+        }
+        let (x, consumed, produced, bias) = (c.input(0, 1), c.input(1, 0), c.input(1, 1), c.input(2, 0));
+        c.role(2, 0, Role::Produced);
+        let out = if self.group == 1 {
+            c.join(&[x, consumed]);
+            c.role(1, 0, Role::Consumed);
+            c.role(1, 1, Role::Produced);
+            c.contract(0, 1);
+            c.join(&[produced, bias])
+        } else if Conv::by_partition(self.group, inputs, outputs) {
+            c.freeze(1, 1, "keeps partitions whole");
+            c.role(1, 0, Role::Produced);
+            let (x, w) = (c.get(0, 1), c.get(1, 0));
+            couple_partitions(c, x, w.clone(), self.group);
+            // Every output of a partition goes with its inputs.
+            let out = w.map(|w| (0..self.group * outputs).map(|f| w[f / outputs * inputs]).collect());
+            join_bias(c, &out);
+            out
+        } else {
+            c.join(&[x, consumed]);
+            let (x, w) = (c.get(0, 1), c.get(1, 0));
+            couple_slabs(c, &x, self.group);
+            couple_slabs(c, &w, self.group);
+            c.role(1, 0, Role::Consumed);
+            c.role(1, 1, Role::Produced);
+            c.contract(0, 1);
+            let out = c.get(1, 1).map(|w| (0..self.group * outputs).map(|f| w[f % outputs]).collect());
+            join_bias(c, &out);
+            out
+        };
+        c.set(0, 1, out);
+        Ok(())
+    }
+
+    pub(super) fn rewrite(&self, r: &mut Rewriter) -> Result<()> {
+        let (Some(weight), Some(x)) = (r.old_shape(1), r.new_shape(0)) else { return Ok(()) };
+        let inputs = weight[0] / self.group;
+        if Conv::by_partition(self.group, inputs, weight[1]) && x[1] != weight[0] {
+            r.set_int("group", (x[1] / inputs) as i64);
+        }
+        Ok(())
+    }
+}
+
+fn join_bias(c: &mut Coupling, out: &Axis) {
+    match (out, c.get(2, 0)) {
+        (Some(out), Some(bias)) => out.iter().zip(bias.iter()).for_each(|(&a, &b)| c.labels.unify(a, b)),
+        (None, Some(bias)) => c.freeze_labels(&bias, "has a weight that is computed"),
+        (Some(out), None) if c.input(2, 0).is_some() => c.freeze_labels(out, "has a bias that is computed"),
+        _ => {}
     }
 }

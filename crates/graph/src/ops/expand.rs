@@ -1,5 +1,7 @@
 //! `Expand`.
 
+use crate::surgery::rewriter::Rewriter;
+use crate::coupling::rules::Coupling;
 use crate::error::Result;
 use crate::facts::{Fact, Inference, Outputs};
 use crate::movement::broadcast;
@@ -15,4 +17,25 @@ pub(super) fn infer(i: &Inference) -> Result<Outputs> {
         Some(c) => Ok(vec![Some(Fact::constant(c.expand(&shape)))]),
         None => i.one(x.dtype, shape),
     }
+}
+
+pub(super) fn couple(c: &mut Coupling) -> Result<()> {
+    let (x, out) = (c.shape(0), c.output_shape(0));
+    for axis in 0..x.len() {
+        let to = axis + out.len() - x.len();
+        if x[axis] == out[to] {
+            let labels = c.get(0, axis);
+            c.set(0, to, labels);
+        } else {
+            c.freeze(0, axis, "repeats it");
+        }
+    }
+    Ok(())
+}
+
+pub(super) fn rewrite(r: &mut Rewriter) -> Result<()> {
+    let (Some(target), Some(shape)) = (r.old_ints(1), r.expected_output(0)) else { return Ok(()) };
+    let skip = shape.len() - target.len();
+    let wanted = target.iter().zip(&shape[skip..]).map(|(&t, &n)| if t == 1 { 1 } else { n as i64 }).collect();
+    r.want_ints(1, wanted)
 }

@@ -1,5 +1,7 @@
 //! `Flatten`.
 
+use super::reshape::couple_reshape;
+use crate::coupling::rules::Coupling;
 use crate::attributes::Attributes;
 use crate::error::Result;
 use crate::facts::{Fact, Inference, Outputs};
@@ -29,5 +31,10 @@ impl Flatten {
             Some(t) => Ok(vec![Some(Fact::constant(t))]),
             None => i.one(x.dtype, shape),
         }
+    }
+
+    pub(super) fn couple(&self, c: &mut Coupling) -> Result<()> {
+        couple_reshape(c);
+        Ok(())
     }
 }

@@ -1,5 +1,8 @@
 //! `Gather`.
 
+use crate::surgery::rewriter::Rewriter;
+use crate::coupling::Role;
+use crate::coupling::rules::Coupling;
 use crate::attributes::Attributes;
 use crate::error::Result;
 use crate::facts::{Fact, Inference, Outputs, resolve_axis};
@@ -35,4 +38,45 @@ impl Gather {
         }
         i.one(x.dtype, shape)
     }
+
+    pub(super) fn couple(&self, c: &mut Coupling) -> Result<()> {
+        let x = c.shape(0);
+        let along = resolve_axis(c.node, self.axis, x.len())?;
+        let index_rank = c.shape(1).len();
+        for axis in (0..x.len()).filter(|&a| a != along) {
+            let labels = c.get(0, axis);
+            if labels.is_some() {
+                c.role(0, axis, Role::Produced);
+            }
+            c.set(0, if axis < along { axis } else { axis + index_rank - 1 }, labels);
+        }
+        let Some(labels) = c.get(0, along) else { return Ok(()) };
+        match c.inference().ints(1) {
+            // One coordinate is taken out of the axis, and must stay; the others are free.
+            Some(at) if index_rank == 0 => {
+                let taken = labels[wrap(at[0], x[along])];
+                c.freeze_labels(&[taken], "takes this coordinate alone");
+            }
+            Some(at) if index_rank == 1 => {
+                let selected = at.iter().map(|&k| labels[wrap(k, x[along])]).collect();
+                c.set(0, along, Some(selected));
+            }
+            Some(_) => c.freeze_labels(&labels, "selects from it with indices of more than one axis"),
+            None => c.freeze_labels(&labels, "selects from it with indices that are computed"),
+        }
+        Ok(())
+    }
+
+    pub(super) fn rewrite(&self, r: &mut Rewriter) -> Result<()> {
+        let Some(x) = r.old_shape(0).map(<[usize]>::to_vec) else { return Ok(()) };
+        let along = resolve_axis(r.node, self.axis, x.len())?;
+        let (Some(kept), Some(at)) = (r.kept_input(0, along).map(<[usize]>::to_vec), r.old_ints(1)) else { return Ok(()) };
+        // The position of each selected coordinate among those kept; removed ones are selected no more.
+        let wanted = at.iter().filter_map(|&k| kept.binary_search(&wrap(k, x[along])).ok().map(|p| p as i64)).collect();
+        r.want_ints(1, wanted)
+    }
+}
+
+fn wrap(index: i64, dim: usize) -> usize {
+    (if index < 0 { index + dim as i64 } else { index }) as usize
 }

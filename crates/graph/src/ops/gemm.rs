@@ -1,5 +1,7 @@
 //! `Gemm`.
 
+use crate::coupling::Role;
+use crate::coupling::rules::Coupling;
 use crate::attributes::Attributes;
 use crate::error::Result;
 use crate::facts::{Inference, Outputs};
@@ -38,5 +40,27 @@ impl Gemm {
             return i.error(format!("operands {:?} and {:?} do not contract: {k} against {k2}", a.shape, b.shape));
         }
         i.one(a.dtype, vec![m, n])
+    }
+
+    pub(super) fn couple(&self, c: &mut Coupling) -> Result<()> {
+        let (m, k) = if self.trans_a { (1, 0) } else { (0, 1) };
+        let (k2, n) = if self.trans_b { (1, 0) } else { (0, 1) };
+        let (a, b) = (c.input(0, k), c.input(1, k2));
+        c.join(&[a, b]);
+        c.role(0, k, Role::Consumed);
+        c.role(1, k2, Role::Consumed);
+        c.role(1, n, Role::Produced);
+        c.contract(usize::from(a.is_some_and(|p| c.is_parameter(p.0))), if a.is_some_and(|p| c.is_parameter(p.0)) { k2 } else { k });
+        for (axis, source) in [(0, c.get(0, m)), (1, c.get(1, n))] {
+            c.set(0, axis, source);
+            let bias = c.shape(2);
+            let Some(own) = (axis + bias.len()).checked_sub(2).filter(|&o| bias[o] == c.output_shape(0)[axis]) else { continue };
+            let places = [c.output(0, axis), c.input(2, own)];
+            c.join(&places);
+            if axis == 1 {
+                c.role(2, own, Role::Produced);
+            }
+        }
+        Ok(())
     }
 }

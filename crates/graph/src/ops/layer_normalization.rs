@@ -1,8 +1,9 @@
 //! `LayerNormalization`.
 
+use crate::coupling::rules::Coupling;
 use crate::attributes::Attributes;
 use crate::error::Result;
-use crate::facts::{Inference, Outputs};
+use crate::facts::{Inference, Outputs, resolve_axis};
 
 /// Normalisation over the axes from `axis` on; inputs x, scale, optional shift.
 #[derive(Debug, Clone, Copy, PartialEq)]
@@ -23,5 +24,19 @@ impl LayerNormalization {
         let mut out = i.one(x.dtype, x.shape.clone())?;
         out.resize(i.node.outputs.len(), None);
         Ok(out)
+    }
+
+    pub(super) fn couple(&self, c: &mut Coupling) -> Result<()> {
+        let rank = c.shape(0).len();
+        let first = resolve_axis(c.node, self.axis, rank)?;
+        c.carry();
+        for axis in first..rank {
+            c.freeze(0, axis, "normalises over it, so that removing a channel would change the statistic");
+            for slot in 1..3 {
+                let places = [c.input(0, axis), c.input(slot, axis - first)];
+                c.join(&places);
+            }
+        }
+        Ok(())
     }
 }

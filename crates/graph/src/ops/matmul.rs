@@ -1,5 +1,7 @@
 //! `MatMul`.
 
+use crate::coupling::Role;
+use crate::coupling::rules::Coupling;
 use crate::error::Result;
 use crate::facts::{Inference, Outputs};
 use crate::movement::broadcast;
@@ -24,4 +26,40 @@ pub(super) fn infer(i: &Inference) -> Result<Outputs> {
         shape.push(right[lb - 1]);
     }
     i.one(a.dtype, shape)
+}
+
+pub(super) fn couple(c: &mut Coupling) -> Result<()> {
+    let (a, b) = (c.shape(0), c.shape(1));
+    let (ra, rb) = (a.len(), b.len());
+    let (k, k2) = (ra - 1, rb.saturating_sub(2));
+    let (left, right) = (c.input(0, k), c.input(1, k2));
+    c.join(&[left, right]);
+    c.role(0, k, Role::Consumed);
+    c.role(1, k2, Role::Consumed);
+    let stored = left.is_some_and(|p| c.is_parameter(p.0));
+    c.contract(usize::from(stored), if stored { k2 } else { k });
+    let out = c.output_shape(0);
+    let batch = out.len() - usize::from(ra > 1) - usize::from(rb > 1);
+    for axis in 0..batch {
+        // Leading axes broadcast like elementwise operands.
+        let own = |rank: usize| (axis + rank).checked_sub(batch + 2);
+        let mut places = Vec::new();
+        for (slot, shape) in [(0, a), (1, b)] {
+            if let Some(o) = own(shape.len()).filter(|&o| shape[o] == out[axis]) {
+                places.push(c.input(slot, o));
+            }
+        }
+        let labels = c.join(&places);
+        c.set(0, axis, labels);
+    }
+    if ra > 1 {
+        let labels = c.get(0, ra - 2);
+        c.set(0, batch, labels);
+    }
+    if rb > 1 {
+        c.role(1, rb - 1, Role::Produced);
+        let labels = c.get(1, rb - 1);
+        c.set(0, out.len() - 1, labels);
+    }
+    Ok(())
 }

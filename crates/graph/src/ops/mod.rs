@@ -54,9 +54,11 @@ pub use unary::Unary;
 pub use window::{AutoPad, Window};
 
 use crate::attributes::Attributes;
+use crate::coupling::rules::Coupling;
 use crate::error::Result;
 use crate::facts::{Inference, Outputs};
 use crate::proto::NodeProto;
+use crate::surgery::rewriter::Rewriter;
 
 /// What a node computes, with its attributes typed and their defaults filled in.
 #[derive(Debug, Clone, PartialEq)]
@@ -245,6 +247,75 @@ impl Op {
             Self::ConstantOfShape(o) => o.infer(i),
             Self::Range => constant::infer_range(i),
             Self::Opaque(_) => i.unknown(),
+        }
+    }
+
+    /// Which labels of inputs and outputs are equal.
+    pub(crate) fn couple(&self, c: &mut Coupling) -> Result<()> {
+        match self {
+            Self::Conv(o) => o.couple(c),
+            Self::ConvTranspose(o) => o.couple(c),
+            Self::Gemm(o) => o.couple(c),
+            Self::MatMul => matmul::couple(c),
+            Self::BatchNormalization(o) => o.couple(c),
+            Self::LayerNormalization(o) => o.couple(c),
+            Self::Unary(o) => o.couple(c),
+            Self::Binary(o) => o.couple(c),
+            Self::Where => select::couple(c),
+            Self::Concat(o) => o.couple(c),
+            Self::Split(o) => o.couple(c),
+            Self::Slice(o) => o.couple(c),
+            Self::Gather(o) => o.couple(c),
+            Self::Pad(o) => o.couple(c),
+            Self::Pool(o) => o.couple(c),
+            Self::Reduce(o) => o.couple(c),
+            Self::Softmax(o) => o.couple(c),
+            Self::Reshape(o) => o.couple(c),
+            Self::Flatten(o) => o.couple(c),
+            Self::Transpose(o) => o.couple(c),
+            Self::Squeeze(o) | Self::Unsqueeze(o) => o.couple(c),
+            Self::Resize(o) => o.couple(c),
+            Self::Expand => expand::couple(c),
+            Self::Shape => shape::couple(c),
+            // A stored tensor has its labels from the start; the others compute shapes and indices.
+            Self::Constant | Self::ConstantOfShape(_) | Self::Range => Ok(()),
+            // Its operands are frozen before any rule is asked.
+            Self::Opaque(_) => Ok(()),
+        }
+    }
+
+    /// What of the node itself changes when channels of its operands go: attributes and integer operands.
+    pub(crate) fn rewrite(&self, r: &mut Rewriter) -> Result<()> {
+        match self {
+            Self::Conv(o) => o.rewrite(r),
+            Self::ConvTranspose(o) => o.rewrite(r),
+            Self::Split(o) => o.rewrite(r),
+            Self::Slice(o) => o.rewrite(r),
+            Self::Gather(o) => o.rewrite(r),
+            Self::Pad(o) => o.rewrite(r),
+            Self::Reshape(o) => o.rewrite(r),
+            Self::Squeeze(o) => o.rewrite_squeeze(r),
+            Self::Resize(o) => o.rewrite(r),
+            Self::Expand => expand::rewrite(r),
+            Self::Gemm(_)
+            | Self::MatMul
+            | Self::BatchNormalization(_)
+            | Self::LayerNormalization(_)
+            | Self::Unary(_)
+            | Self::Binary(_)
+            | Self::Where
+            | Self::Concat(_)
+            | Self::Pool(_)
+            | Self::Reduce(_)
+            | Self::Softmax(_)
+            | Self::Flatten(_)
+            | Self::Transpose(_)
+            | Self::Unsqueeze(_)
+            | Self::Shape
+            | Self::Constant
+            | Self::ConstantOfShape(_)
+            | Self::Range
+            | Self::Opaque(_) => Ok(()),
         }
     }
 }

@@ -1,5 +1,7 @@
 //! `Pad`.
 
+use crate::surgery::rewriter::Rewriter;
+use crate::coupling::rules::Coupling;
 use crate::attributes::Attributes;
 use crate::error::Result;
 use crate::facts::{Inference, Outputs, resolve_axis};
@@ -80,5 +82,57 @@ impl Pad {
             }
         }
         i.one(x.dtype, shape)
+    }
+
+    pub(super) fn couple(&self, c: &mut Coupling) -> Result<()> {
+        let i = c.inference();
+        let rank = c.shape(0).len();
+        let Some(amounts) = self.amounts(&i, rank)? else {
+            (0..rank).for_each(|axis| c.freeze(0, axis, "adds to it an amount that is computed"));
+            return Ok(());
+        };
+        for (axis, &(before, after)) in amounts.iter().enumerate() {
+            let Some(labels) = c.get(0, axis) else { continue };
+            if (before, after) == (0, 0) {
+                c.set(0, axis, Some(labels));
+            } else if before < 0 || after < 0 {
+                c.freeze_labels(&labels, "crops it");
+            } else if self.mode != PadMode::Constant {
+                c.freeze_labels(&labels, "repeats parts of it as padding");
+            } else {
+                // An added coordinate is a constant: it constrains nothing, and goes where what it is combined with goes.
+                let (before, after) = (c.labels.fresh(before as usize), c.labels.fresh(after as usize));
+                let all = [&before[..], &labels[..], &after[..]].concat();
+                c.set(0, axis, Some(all.into()));
+            }
+        }
+        Ok(())
+    }
+
+    pub(super) fn rewrite(&self, r: &mut Rewriter) -> Result<()> {
+        let Some(x) = r.old_shape(0).map(<[usize]>::to_vec) else { return Ok(()) };
+        let i = r.old_inference();
+        let Some(mut amounts) = self.amounts(&i, x.len())? else { return Ok(()) };
+        let axes: Vec<usize> = match i.ints(3) {
+            Some(a) => a.into_iter().map(|a| resolve_axis(r.node, a, x.len())).collect::<Result<_>>()?,
+            None => (0..x.len()).collect(),
+        };
+        for (axis, amount) in amounts.iter_mut().enumerate() {
+            let Some(kept) = r.kept_output(0, axis) else { continue };
+            let (start, end) = (amount.0.max(0) as usize, amount.0.max(0) as usize + x[axis]);
+            if *amount != (0, 0) {
+                *amount = (kept.iter().filter(|&&k| k < start).count() as i64, kept.iter().filter(|&&k| k >= end).count() as i64);
+            }
+        }
+        let wanted: Vec<i64> = axes.iter().map(|&a| amounts[a].0).chain(axes.iter().map(|&a| amounts[a].1)).collect();
+        match &self.pads {
+            Some(pads) if *pads == wanted => Ok(()),
+            Some(_) => {
+                let name = if r.has_attribute("pads") { "pads" } else { "paddings" };
+                r.set_ints(name, wanted);
+                Ok(())
+            }
+            None => r.want_ints(1, wanted),
+        }
     }
 }

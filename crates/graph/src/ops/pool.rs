@@ -1,6 +1,7 @@
 //! `MaxPool` and `AveragePool`.
 
 use super::window::Window;
+use crate::coupling::rules::Coupling;
 use crate::attributes::Attributes;
 use crate::error::Result;
 use crate::facts::{Fact, Inference, Outputs};
@@ -57,5 +58,17 @@ impl Pool {
             out.push(Some(Fact::new(DataType::Int64, shape)));
         }
         Ok(out)
+    }
+
+    pub(super) fn couple(&self, c: &mut Coupling) -> Result<()> {
+        for axis in 2..c.shape(0).len() {
+            c.freeze(0, axis, "slides over it");
+        }
+        let labels = c.get(0, 1);
+        if let Some(labels) = labels.as_ref().filter(|_| c.node.output(1).is_some_and(|v| !c.graph.value(v).consumers.is_empty() || c.graph.value(v).is_output)) {
+            c.freeze_labels(labels, "gives out positions that count channels");
+        }
+        c.set(0, 1, labels);
+        Ok(())
     }
 }

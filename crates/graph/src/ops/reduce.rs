@@ -1,5 +1,6 @@
 //! Reductions over axes, global pooling among them.
 
+use crate::coupling::rules::Coupling;
 use crate::attributes::Attributes;
 use crate::error::Result;
 use crate::facts::{Fact, Inference, Outputs, resolve_axis};
@@ -121,5 +122,32 @@ impl Reduce {
             }
         }
         i.one(if self.kind == ReduceKind::ArgMax { DataType::Int64 } else { x.dtype }, shape)
+    }
+
+    pub(super) fn couple(&self, c: &mut Coupling) -> Result<()> {
+        let rank = c.shape(0).len();
+        let Some(reduced) = self.resolve_axes(&c.inference(), rank)? else {
+            (0..rank).for_each(|axis| c.freeze(0, axis, "reduces over axes that are computed"));
+            return Ok(());
+        };
+        let mut to = 0;
+        for axis in 0..rank {
+            if !reduced.contains(&axis) {
+                let labels = c.get(0, axis);
+                c.set(0, to, labels);
+                to += 1;
+                continue;
+            }
+            if self.kind == ReduceKind::Sum {
+                c.contract(0, axis);
+                if c.get(0, axis).is_some_and(|l| l.len() == 1) {
+                    c.freeze(0, axis, "sums over it");
+                }
+            } else {
+                c.freeze(0, axis, "reduces over it, so that removing a channel would change the result");
+            }
+            to += usize::from(self.keeps_dims());
+        }
+        Ok(())
     }
 }

@@ -1,5 +1,8 @@
 //! `Resize` and `Upsample`.
 
+use crate::facts::resolve_axis;
+use crate::surgery::rewriter::Rewriter;
+use crate::coupling::rules::Coupling;
 use crate::attributes::Attributes;
 use crate::error::Result;
 use crate::facts::{Inference, Outputs};
@@ -59,5 +62,32 @@ impl Resize {
             return i.unknown();
         }
         i.one(x.dtype, shape)
+    }
+
+    pub(super) fn couple(&self, c: &mut Coupling) -> Result<()> {
+        let (x, out) = (c.shape(0), c.output_shape(0));
+        for axis in 0..x.len() {
+            if x[axis] == out[axis] && axis < 2 {
+                let labels = c.get(0, axis);
+                c.set(0, axis, labels);
+            } else {
+                c.freeze(0, axis, "resamples along it");
+            }
+        }
+        Ok(())
+    }
+
+    pub(super) fn rewrite(&self, r: &mut Rewriter) -> Result<()> {
+        let (Some(slot), Some(expected)) = (self.slots.1, r.expected_output(0)) else { return Ok(()) };
+        let Some(sizes) = r.old_ints(slot).filter(|s| !s.is_empty()) else { return Ok(()) };
+        let rank = expected.len();
+        let axes: Vec<usize> = match &self.axes {
+            Some(a) => a.iter().map(|&a| resolve_axis(r.node, a, rank)).collect::<Result<_>>()?,
+            None => (0..rank).collect(),
+        };
+        if axes.iter().all(|&a| r.kept_output(0, a).is_none()) || axes.len() != sizes.len() {
+            return Ok(());
+        }
+        r.want_ints(slot, axes.iter().map(|&a| expected[a] as i64).collect())
     }
 }

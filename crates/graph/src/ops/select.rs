@@ -1,5 +1,6 @@
 //! `Where`.
 
+use crate::coupling::rules::Coupling;
 use crate::error::Result;
 use crate::facts::{Fact, Inference, Outputs};
 use crate::movement::broadcast;
@@ -17,4 +18,9 @@ pub(super) fn infer(i: &Inference) -> Result<Outputs> {
         }
     }
     i.one(x.dtype, shape)
+}
+
+pub(super) fn couple(c: &mut Coupling) -> Result<()> {
+    c.broadcast(0..3);
+    Ok(())
 }

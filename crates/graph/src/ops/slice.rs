@@ -1,5 +1,7 @@
 //! `Slice`.
 
+use crate::surgery::rewriter::Rewriter;
+use crate::coupling::rules::Coupling;
 use crate::attributes::Attributes;
 use crate::error::Result;
 use crate::facts::{Fact, Inference, Outputs, resolve_axis};
@@ -74,5 +76,56 @@ impl Slice {
             return Ok(vec![Some(Fact::constant(sliced))]);
         }
         i.one(x.dtype, kept.iter().map(Vec::len).collect())
+    }
+
+    pub(super) fn couple(&self, c: &mut Coupling) -> Result<()> {
+        let shape = c.shape(0);
+        let Some(kept) = self.coordinates(&c.inference(), shape)? else {
+            (0..shape.len()).for_each(|axis| c.freeze(0, axis, "cuts it at bounds that are computed"));
+            return Ok(());
+        };
+        for (axis, keep) in kept.iter().enumerate() {
+            let Some(labels) = c.get(0, axis) else { continue };
+            if keep.windows(2).all(|w| w[1] == w[0] + 1) {
+                let selected = keep.iter().map(|&k| labels[k]).collect();
+                c.set(0, axis, Some(selected));
+            } else {
+                c.freeze_labels(&labels, "takes every other coordinate of it, or reverses it");
+            }
+        }
+        Ok(())
+    }
+
+    pub(super) fn rewrite(&self, r: &mut Rewriter) -> Result<()> {
+        let Some(shape) = r.old_shape(0).map(<[usize]>::to_vec) else { return Ok(()) };
+        let i = r.old_inference();
+        let read = |attribute: &Option<Vec<i64>>, slot| attribute.clone().or_else(|| i.ints(slot));
+        let (Some(mut starts), Some(mut ends), Some(kept)) = (read(&self.starts, 1), read(&self.ends, 2), self.coordinates(&i, &shape)?) else { return Ok(()) };
+        let axes = read(&self.axes, 3).unwrap_or_else(|| (0..starts.len() as i64).collect());
+        let mut changed = false;
+        for (k, &axis) in axes.iter().enumerate() {
+            let axis = resolve_axis(r.node, axis, shape.len())?;
+            let Some(stay) = r.kept_input(0, axis).map(<[usize]>::to_vec) else { continue };
+            let (Some(&first), Some(&last)) = (kept[axis].first(), kept[axis].last()) else { continue };
+            // Bounds that mean "from the start" and "to the end" mean it still.
+            if first > 0 {
+                starts[k] = stay.iter().filter(|&&s| s < first).count() as i64;
+                changed = true;
+            }
+            if last + 1 < shape[axis] {
+                ends[k] = stay.iter().filter(|&&s| s <= last).count() as i64;
+                changed = true;
+            }
+        }
+        if !changed {
+            return Ok(());
+        }
+        if self.starts.is_some() {
+            r.set_ints("starts", starts);
+            r.set_ints("ends", ends);
+            return Ok(());
+        }
+        r.want_ints(1, starts)?;
+        r.want_ints(2, ends)
     }
 }

@@ -1,8 +1,9 @@
 //! `Softmax` and `LogSoftmax`.
 
+use crate::coupling::rules::Coupling;
 use crate::attributes::Attributes;
 use crate::error::Result;
-use crate::facts::{Inference, Outputs};
+use crate::facts::{Inference, Outputs, resolve_axis};
 
 /// Softmax along `axis`; before opset 13 over all axes from `axis` on.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -28,5 +29,16 @@ impl Softmax {
     pub(super) fn infer(&self, i: &Inference) -> Result<Outputs> {
         let Some(x) = i.fact(0) else { return i.unknown() };
         i.one(x.dtype, x.shape.clone())
+    }
+
+    pub(super) fn couple(&self, c: &mut Coupling) -> Result<()> {
+        let rank = c.shape(0).len();
+        let first = resolve_axis(c.node, self.axis, rank)?;
+        let normalised = if self.flattened { first..rank } else { first..first + 1 };
+        c.carry();
+        for axis in normalised {
+            c.freeze(0, axis, "normalises over it, so that removing a channel would change the others");
+        }
+        Ok(())
     }
 }

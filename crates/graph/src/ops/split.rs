@@ -1,5 +1,7 @@
 //! `Split`.
 
+use crate::surgery::rewriter::Rewriter;
+use crate::coupling::rules::Coupling;
 use crate::attributes::Attributes;
 use crate::error::Result;
 use crate::facts::{Fact, Inference, Outputs, resolve_axis};
@@ -53,5 +55,40 @@ impl Split {
                 })
             })
             .collect())
+    }
+
+    pub(super) fn couple(&self, c: &mut Coupling) -> Result<()> {
+        let shape = c.shape(0);
+        let along = resolve_axis(c.node, self.axis, shape.len())?;
+        let mut start = 0;
+        for slot in 0..c.node.outputs.len() {
+            let size = c.output_shape(slot).get(along).copied().unwrap_or(0);
+            for axis in 0..shape.len() {
+                let labels = c.get(0, axis).map(|l| if axis == along { l[start..start + size].into() } else { l });
+                c.set(slot, axis, labels);
+            }
+            if c.node.output(slot).is_none() && c.get(0, along).is_some() {
+                c.freeze(0, along, "leaves out one of its parts");
+            }
+            start += size;
+        }
+        Ok(())
+    }
+
+    pub(super) fn rewrite(&self, r: &mut Rewriter) -> Result<()> {
+        let Some(shape) = r.old_shape(0).map(<[usize]>::to_vec) else { return Ok(()) };
+        let along = resolve_axis(r.node, self.axis, shape.len())?;
+        if r.kept_input(0, along).is_none() {
+            return Ok(());
+        }
+        let wanted: Vec<i64> = (0..r.node.outputs.len()).map(|s| r.expected_output(s).map_or(0, |e| e[along] as i64)).collect();
+        let equal = wanted.windows(2).all(|w| w[0] == w[1]);
+        if self.sizes.is_some() || (r.opset() < 13 && !equal) {
+            r.set_ints("split", wanted);
+        } else if r.node.input(1).is_some() || !equal {
+            r.remove_attribute("num_outputs");
+            return r.want_ints(1, wanted);
+        }
+        Ok(())
     }
 }

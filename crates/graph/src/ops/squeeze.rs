@@ -1,5 +1,8 @@
 //! `Squeeze` and `Unsqueeze`.
 
+use super::reshape::couple_reshape;
+use crate::surgery::rewriter::Rewriter;
+use crate::coupling::rules::Coupling;
 use crate::attributes::Attributes;
 use crate::error::Result;
 use crate::facts::{Fact, Inference, Outputs, resolve_axis};
@@ -41,6 +44,25 @@ impl Squeeze {
             return i.error(format!("axes {axes:?} name one axis twice"));
         }
         same_elements(i, shape)
+    }
+
+    pub(super) fn couple(&self, c: &mut Coupling) -> Result<()> {
+        couple_reshape(c);
+        Ok(())
+    }
+
+    /// Without axes, `Squeeze` would take an axis pruned to 1 along: name them then.
+    pub(super) fn rewrite_squeeze(&self, r: &mut Rewriter) -> Result<()> {
+        let (Some(old), Some(new)) = (r.old_shape(0).map(<[usize]>::to_vec), r.new_shape(0)) else { return Ok(()) };
+        if self.axes.is_some() || r.node.input(1).is_some() || old.iter().zip(&new).all(|(&o, &n)| o == 1 || n > 1) {
+            return Ok(());
+        }
+        let axes = old.iter().enumerate().filter(|(_, d)| **d == 1).map(|(a, _)| a as i64).collect();
+        if r.opset() < 13 {
+            r.set_ints("axes", axes);
+            return Ok(());
+        }
+        r.want_ints(1, axes)
     }
 }
 

@@ -1,5 +1,6 @@
 //! `Transpose`.
 
+use crate::coupling::rules::Coupling;
 use crate::attributes::Attributes;
 use crate::error::Result;
 use crate::facts::{Fact, Inference, Outputs};
@@ -33,5 +34,13 @@ impl Transpose {
             Some(c) => Ok(vec![Some(Fact::constant(c.transpose(&perm)))]),
             None => i.one(x.dtype, perm.iter().map(|&p| x.shape[p]).collect()),
         }
+    }
+
+    pub(super) fn couple(&self, c: &mut Coupling) -> Result<()> {
+        for (to, from) in self.permutation(c.shape(0).len()).into_iter().enumerate() {
+            let labels = c.get(0, from);
+            c.set(0, to, labels);
+        }
+        Ok(())
     }
 }

@@ -1,5 +1,6 @@
 //! Elementwise operators of one operand (and constants): activations, rounding, casts.
 
+use crate::coupling::rules::Coupling;
 use crate::attributes::Attributes;
 use crate::error::Result;
 use crate::facts::{Fact, Inference, Outputs};
@@ -156,6 +157,11 @@ impl Unary {
             },
             _ => None,
         }
+    }
+
+    pub(super) fn couple(&self, c: &mut Coupling) -> Result<()> {
+        c.carry();
+        Ok(())
     }
 }
 

@@ -1,0 +1,310 @@
+//! Walks the graph in order, slices stored tensors, lets each operator rewrite its node, and checks every new shape.
+
+use std::collections::{HashMap, HashSet};
+
+use super::Kept;
+use crate::error::Result;
+use crate::facts::{Fact, Facts, Inference};
+use crate::graph::{Graph, Node, NodeId, ValueId};
+use crate::model::Model;
+use crate::ops::Op;
+use crate::proto::{AttributeProto, NodeProto, attribute_proto::AttributeType, tensor_proto::DataType};
+use crate::tensor::{Data, Tensor};
+
+/// The model under change, seen from one node.
+pub(crate) struct Rewriter<'a> {
+    old: &'a Model,
+    graph: &'a Graph,
+    facts: &'a Facts,
+    kept: &'a Kept,
+    /// The node whose operator is asked.
+    pub(crate) node: &'a Node,
+    model: Model,
+    new: Vec<Option<Fact>>,
+    /// Operands of this node that were replaced.
+    replaced: HashMap<usize, Fact>,
+    names: HashSet<String>,
+    /// Additions that are left out, and what their readers read instead.
+    skipped: HashMap<NodeId, ValueId>,
+    instead: HashMap<ValueId, ValueId>,
+}
+
+impl<'a> Rewriter<'a> {
+    pub(super) fn new(old: &'a Model, graph: &'a Graph, facts: &'a Facts, kept: &'a Kept) -> Self {
+        let new = (0..graph.values.len()).map(|v| facts.get(ValueId(v as u32)).cloned()).collect();
+        Self {
+            old,
+            graph,
+            facts,
+            kept,
+            node: &graph.nodes[0],
+            model: old.clone(),
+            new,
+            replaced: HashMap::new(),
+            names: graph.values.iter().map(|v| v.name.clone()).collect(),
+            skipped: HashMap::new(),
+            instead: HashMap::new(),
+        }
+    }
+
+    /// The readers of the addition `add` shall read `skip`.
+    pub(super) fn leave_out(&mut self, add: NodeId, skip: ValueId) {
+        self.skipped.insert(add, skip);
+    }
+
+    pub(super) fn run(mut self) -> Result<Model> {
+        let graph = self.graph;
+        for v in (0..graph.values.len() as u32).map(ValueId).filter(|&v| graph.is_stored(v)) {
+            self.slice_stored(v)?;
+        }
+        let live = self.live();
+        for node in graph.nodes.iter().filter(|n| live[n.id.index()]) {
+            self.node = node;
+            self.replaced.clear();
+            for (slot, input) in node.inputs.iter().enumerate() {
+                if let Some(&other) = input.as_ref().and_then(|v| self.instead.get(v)) {
+                    self.proto().input[slot] = graph.value(other).name.clone();
+                    if let Some(f) = self.new[other.index()].clone() {
+                        self.replaced.insert(slot, f);
+                    }
+                }
+            }
+            if let (Some(&skip), Some(out)) = (self.skipped.get(&node.id), node.output(0)) {
+                let skip = self.instead.get(&skip).copied().unwrap_or(skip);
+                self.instead.insert(out, skip);
+                self.new[out.index()] = self.new[skip.index()].clone();
+                continue;
+            }
+            if matches!(node.op, Op::Constant) {
+                continue;
+            }
+            node.op.rewrite(&mut self)?;
+            self.infer()?;
+        }
+        for &o in &graph.outputs {
+            let (before, after) = (self.facts.constant(o), self.new[o.index()].as_ref().and_then(|f| f.constant.as_deref()));
+            if before.is_some() && before != after {
+                return Err(crate::Error::Decision(format!("output `{}` is computed from channel counts and would change", graph.value(o).name)));
+            }
+        }
+        Ok(self.model)
+    }
+
+    /// Nodes that outputs depend on, once the branches are gone.
+    fn live(&self) -> Vec<bool> {
+        let graph = self.graph;
+        let mut live = vec![false; graph.nodes.len()];
+        let mut wanted: Vec<ValueId> = graph.outputs.clone();
+        while let Some(v) = wanted.pop() {
+            let Some(n) = graph.producer(v).filter(|n| !live[n.id.index()]) else { continue };
+            live[n.id.index()] = true;
+            match self.skipped.get(&n.id) {
+                Some(&skip) => wanted.push(skip),
+                None => wanted.extend(n.inputs.iter().flatten()),
+            }
+        }
+        live
+    }
+
+    fn slice_stored(&mut self, v: ValueId) -> Result<()> {
+        let Some(tensor) = self.facts.constant(v) else { return Ok(()) };
+        let mut small: Option<Tensor> = None;
+        for axis in 0..tensor.shape.len() {
+            if let Some(keep) = self.kept.get(v, axis) {
+                small = Some(small.as_ref().unwrap_or(tensor).select(axis, keep));
+            }
+        }
+        if let Some(small) = small {
+            self.model.set_tensor(&self.graph.value(v).name, &small)?;
+            self.new[v.index()] = Some(Fact::constant(small));
+        }
+        Ok(())
+    }
+
+    /// Infers the outputs of the node as it is now, and compares them with what they must be.
+    fn infer(&mut self) -> Result<()> {
+        let node = self.node;
+        let known = node.inputs.iter().flatten().all(|v| self.facts.get(*v).is_some());
+        if matches!(node.op, Op::Opaque(_)) || !known {
+            return Ok(());
+        }
+        let op = Op::parse(&self.model.graph_proto().node[node.position], self.old.opset())?;
+        let mut inputs = node.inputs.clone();
+        for &slot in self.replaced.keys() {
+            inputs.resize(inputs.len().max(slot + 1), None);
+            inputs[slot] = inputs[slot].or(node.input(0));
+        }
+        let now = Node { op, inputs, ..node.clone() };
+        let facts = (0..now.inputs.len()).map(|slot| self.new_fact(slot)).collect();
+        let results = now.op.infer(&Inference { model: &self.model, node: &now, inputs: facts })?;
+        self.check_numbers(&results)?;
+        for (slot, fact) in results.into_iter().enumerate() {
+            let Some(v) = node.output(slot) else { continue };
+            let expected = self.kept.shape(self.facts, v);
+            let found = fact.as_ref().map(|f| f.shape.clone());
+            if let (Some(e), false) = (&expected, expected == found) {
+                let found = found.map_or_else(|| "a shape that is not known".into(), |f| format!("{f:?}"));
+                return Err(node.error(format!("`{}` would have {found} where {e:?} is right; its shape is computed in a way that does not follow the channels", self.graph.value(v).name)));
+            }
+            self.new[v.index()] = fact;
+        }
+        Ok(())
+    }
+
+    /// Numbers computed from shapes may enter a computation on data only if pruning leaves them as they are.
+    fn check_numbers(&self, results: &[Option<Fact>]) -> Result<()> {
+        let constant = |f: &Option<Fact>| f.as_ref().is_none_or(|f| f.constant.is_some());
+        if results.iter().all(constant) {
+            return Ok(());
+        }
+        let node = self.node;
+        let shapes: &[usize] = match &node.op {
+            Op::Reshape(_) | Op::Expand | Op::Squeeze(_) | Op::Unsqueeze(_) | Op::Split(_) | Op::Gather(_) => &[1],
+            Op::Slice(_) | Op::Pad(_) | Op::Resize(_) => &[1, 2, 3, 4],
+            Op::ConstantOfShape(_) => &[0],
+            Op::Range => &[0, 1, 2],
+            _ => &[],
+        };
+        for (slot, v) in node.inputs.iter().enumerate().filter_map(|(s, v)| Some((s, (*v)?))) {
+            let sliced = self.facts.shape(v).is_some_and(|s| (0..s.len()).any(|a| self.kept.get(v, a).is_some()));
+            if shapes.contains(&slot) || sliced || self.replaced.contains_key(&slot) {
+                continue;
+            }
+            let after = self.new_fact(slot).and_then(|f| f.constant.as_deref());
+            if let Some(before) = self.facts.constant(v).filter(|&b| Some(b) != after) {
+                let shape = &before.shape;
+                return Err(node.error(format!("it computes with `{}` {shape:?}, which depends on channel counts", self.graph.value(v).name)));
+            }
+        }
+        Ok(())
+    }
+
+    fn new_fact(&self, slot: usize) -> Option<&Fact> {
+        self.replaced.get(&slot).or_else(|| self.node.input(slot).and_then(|v| self.new[v.index()].as_ref()))
+    }
+
+    fn proto(&mut self) -> &mut NodeProto {
+        &mut self.model.graph_proto_mut().node[self.node.position]
+    }
+
+    /// Version of the default operator set.
+    pub(crate) fn opset(&self) -> i64 {
+        self.old.opset()
+    }
+
+    /// Shape of input `slot` before.
+    pub(crate) fn old_shape(&self, slot: usize) -> Option<&'a [usize]> {
+        self.node.input(slot).and_then(|v| self.facts.shape(v))
+    }
+
+    /// Shape of output `slot` before.
+    pub(crate) fn old_output(&self, slot: usize) -> Option<&'a [usize]> {
+        self.node.output(slot).and_then(|v| self.facts.shape(v))
+    }
+
+    /// Shape of input `slot` now.
+    pub(crate) fn new_shape(&self, slot: usize) -> Option<Vec<usize>> {
+        self.new_fact(slot).map(|f| f.shape.clone())
+    }
+
+    /// The shape output `slot` must have.
+    pub(crate) fn expected_output(&self, slot: usize) -> Option<Vec<usize>> {
+        self.node.output(slot).and_then(|v| self.kept.shape(self.facts, v))
+    }
+
+    /// Coordinates that stay along an axis of input `slot`; `None` where all do.
+    pub(crate) fn kept_input(&self, slot: usize, axis: usize) -> Option<&'a [usize]> {
+        self.node.input(slot).and_then(|v| self.kept.get(v, axis))
+    }
+
+    /// Coordinates that stay along an axis of output `slot`; `None` where all do.
+    pub(crate) fn kept_output(&self, slot: usize, axis: usize) -> Option<&'a [usize]> {
+        self.node.output(slot).and_then(|v| self.kept.get(v, axis))
+    }
+
+    /// Integers at input `slot` before.
+    pub(crate) fn old_ints(&self, slot: usize) -> Option<Vec<i64>> {
+        self.node.input(slot).and_then(|v| self.facts.constant(v)).and_then(Tensor::to_i64)
+    }
+
+    /// Input `slot` is stored in the file.
+    pub(crate) fn is_stored(&self, slot: usize) -> bool {
+        self.node.input(slot).is_some_and(|v| self.graph.is_stored(v))
+    }
+
+    /// What the shape rules saw before.
+    pub(crate) fn old_inference(&self) -> Inference<'a> {
+        let facts = self.facts;
+        Inference { model: self.old, node: self.node, inputs: self.node.inputs.iter().map(|v| v.and_then(|v| facts.get(v))).collect() }
+    }
+
+    /// What the shape rules see now.
+    pub(crate) fn new_inference(&self) -> Inference<'_> {
+        Inference { model: &self.model, node: self.node, inputs: (0..self.node.inputs.len()).map(|slot| self.new_fact(slot)).collect() }
+    }
+
+    /// Sets an integer attribute.
+    pub(crate) fn set_int(&mut self, name: &str, value: i64) {
+        self.set_attribute(AttributeProto { name: Some(name.into()), r#type: Some(AttributeType::Int as i32), i: Some(value), ..Default::default() });
+    }
+
+    /// Sets an attribute that is a list of integers.
+    pub(crate) fn set_ints(&mut self, name: &str, value: Vec<i64>) {
+        self.set_attribute(AttributeProto { name: Some(name.into()), r#type: Some(AttributeType::Ints as i32), ints: value, ..Default::default() });
+    }
+
+    fn set_attribute(&mut self, new: AttributeProto) {
+        let attributes = &mut self.proto().attribute;
+        match attributes.iter_mut().find(|a| a.name() == new.name()) {
+            Some(a) => *a = AttributeProto { doc_string: a.doc_string.take(), ..new },
+            None => attributes.push(new),
+        }
+    }
+
+    /// The node has an attribute called `name`.
+    pub(crate) fn has_attribute(&self, name: &str) -> bool {
+        self.old.graph_proto().node[self.node.position].attribute.iter().any(|a| a.name() == name)
+    }
+
+    /// Removes an attribute.
+    pub(crate) fn remove_attribute(&mut self, name: &str) {
+        self.proto().attribute.retain(|a| a.name() != name);
+    }
+
+    /// Input `slot` shall be these integers. Left alone where it is them already, whether stored or computed; otherwise the
+    /// node gets an initializer of its own, since others may read the old one.
+    pub(crate) fn want_ints(&mut self, slot: usize, values: Vec<i64>) -> Result<()> {
+        let now = self.new_fact(slot);
+        if now.and_then(|f| f.constant.as_deref()).and_then(Tensor::to_i64).as_ref() == Some(&values) {
+            return Ok(());
+        }
+        let narrow = now.is_some_and(|f| f.dtype == DataType::Int32);
+        let scalar = now.is_some_and(|f| f.shape.is_empty()) && values.len() == 1;
+        let shape = if scalar { vec![] } else { vec![values.len()] };
+        let data = if narrow { Data::I32(values.iter().map(|&v| v as i32).collect()) } else { Data::I64(values) };
+        let tensor = Tensor::new(shape, data);
+        let base = match self.node.input(slot) {
+            Some(v) => format!("{}_pruned", self.graph.value(v).name),
+            None => format!("{}_input_{slot}", self.node.name),
+        };
+        let name = self.unused_name(&base);
+        self.model.add_initializer(&name, &tensor);
+        let inputs = &mut self.proto().input;
+        if inputs.len() <= slot {
+            inputs.resize(slot + 1, String::new());
+        }
+        inputs[slot] = name;
+        self.replaced.insert(slot, Fact::constant(tensor));
+        Ok(())
+    }
+
+    fn unused_name(&mut self, base: &str) -> String {
+        let mut name = base.to_owned();
+        let mut n = 1;
+        while !self.names.insert(name.clone()) {
+            n += 1;
+            name = format!("{base}_{n}");
+        }
+        name
+    }
+}
