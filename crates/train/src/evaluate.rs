@@ -1,0 +1,65 @@
+//! Accuracy of a network on a part of a data set, without a tape.
+
+use burn_backend::DType;
+use burn_flex::Flex;
+use serde::{Deserialize, Serialize};
+
+use crate::backend::Kernels;
+use crate::data::{Batch, Dataset, Split};
+use crate::error::Result;
+use crate::loss::cross_entropy;
+use crate::network::{Mode, Network};
+use crate::tensors;
+
+/// Images per pass of an evaluation.
+const BATCH: usize = 250;
+
+/// Share of images whose highest output is at their label.
+#[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
+pub struct Accuracy {
+    /// Share in [0, 1].
+    pub top1: f64,
+    /// Mean cross-entropy.
+    pub loss: f64,
+    /// Images.
+    pub n: usize,
+}
+
+/// Outputs `[N, K]` of the first graph output on a batch, in evaluation mode.
+///
+/// # Errors
+/// Inputs that do not fit the network.
+pub fn outputs(network: &Network, batch: &Batch) -> Result<Vec<f32>> {
+    outputs_on::<Flex>(network, batch)
+}
+
+pub(crate) fn outputs_on<B: Kernels>(network: &Network, batch: &Batch) -> Result<Vec<f32>> {
+    let params = network.params().iter().map(|p| tensors::from_f32::<B>(&p.shape, p.values.clone(), DType::F32)).collect();
+    let inputs = vec![tensors::from_f32::<B>(&batch.shape, batch.inputs.clone(), DType::F32)];
+    let pass = network.pass::<B>(inputs, params, Mode::Eval, DType::F32, &[], 0)?;
+    Ok(pass.outputs.into_iter().next().map(tensors::to_f32::<B>).unwrap_or_default())
+}
+
+/// Position of the highest value.
+pub(crate) fn best(row: &[f32]) -> usize {
+    row.iter().enumerate().fold((0, f32::NEG_INFINITY), |m, (i, x)| if *x > m.1 { (i, *x) } else { m }).0
+}
+
+/// Accuracy on `split`, or on its first `limit` images.
+///
+/// # Errors
+/// Data that do not decode or do not fit the network.
+pub fn evaluate(network: &Network, data: &Dataset, split: Split, limit: Option<usize>) -> Result<Accuracy> {
+    let (mut right, mut loss, mut n) = (0usize, 0.0, 0usize);
+    for batch in data.in_order(split, BATCH, limit) {
+        let batch = batch?;
+        let logits = outputs(network, &batch)?;
+        let width = logits.len() / batch.len().max(1);
+        data.check_classes(width)?;
+        right += logits.chunks_exact(width.max(1)).zip(&batch.labels).filter(|(row, label)| best(row) == **label as usize).count();
+        loss += cross_entropy(&logits, &batch.labels, width, 0.0).value * batch.len() as f64;
+        n += batch.len();
+    }
+    let of = n.max(1) as f64;
+    Ok(Accuracy { top1: right as f64 / of, loss: loss / of, n })
+}
