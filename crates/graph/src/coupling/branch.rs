@@ -51,7 +51,8 @@ pub(super) fn find(graph: &Graph, facts: &Facts, groups: &Groups) -> Vec<Branch>
         if a == b || !same(*a) || !same(*b) || graph.value(out).is_output || captured || is_parameter(graph, *a) || is_parameter(graph, *b) {
             continue;
         }
-        let sides = [Side::of(graph, groups, add, *a), Side::of(graph, groups, add, *b)];
+        let (before_a, before_b) = (ancestors(graph, *a), ancestors(graph, *b));
+        let sides = [Side::of(graph, groups, add, *a, &before_b), Side::of(graph, groups, add, *b, &before_a)];
         let removable = |which: usize| {
             let (branch, skip) = (&sides[which], &sides[1 - which]);
             let from_one = branch.entries.len() == 1 && skip.entries.is_subset(&branch.entries);
@@ -77,6 +78,19 @@ fn is_parameter_node(graph: &Graph, n: NodeId) -> bool {
     graph.node(n).output(0).is_some_and(|o| is_parameter(graph, o))
 }
 
+/// The nodes that `v` is computed by.
+fn ancestors(graph: &Graph, v: ValueId) -> Vec<bool> {
+    let mut seen = vec![false; graph.nodes.len()];
+    let mut wanted = vec![v];
+    while let Some(v) = wanted.pop() {
+        let Some(n) = graph.producer(v) else { continue };
+        if !std::mem::replace(&mut seen[n.id.index()], true) {
+            wanted.extend(n.inputs.iter().flatten());
+        }
+    }
+    seen
+}
+
 /// One operand of an addition, and everything that is computed for it alone.
 struct Side {
     nodes: BTreeSet<NodeId>,
@@ -86,7 +100,7 @@ struct Side {
 }
 
 impl Side {
-    fn of(graph: &Graph, groups: &Groups, add: &Node, operand: ValueId) -> Self {
+    fn of(graph: &Graph, groups: &Groups, add: &Node, operand: ValueId, other: &[bool]) -> Self {
         let mut side = Self { nodes: BTreeSet::new(), entries: BTreeSet::new(), layers: 0 };
         // In reverse topological order, a node is inside if everything that reads it is.
         let mut frontier = BTreeSet::new();
@@ -95,7 +109,7 @@ impl Side {
             !value.is_output && value.consumers.iter().all(|(n, _)| *n == add.id || nodes.contains(n))
         };
         match graph.producer(operand) {
-            Some(n) if take(operand, &side.nodes) => {
+            Some(n) if take(operand, &side.nodes) && !other[n.id.index()] => {
                 frontier.insert(n.id);
             }
             _ => {
@@ -106,7 +120,7 @@ impl Side {
         let mut reached = BTreeSet::new();
         while let Some(id) = frontier.pop_last() {
             let node = graph.node(id);
-            if !node.outputs.iter().flatten().all(|&o| take(o, &side.nodes)) {
+            if other[id.index()] || !node.outputs.iter().flatten().all(|&o| take(o, &side.nodes)) {
                 reached.extend(node.outputs.iter().flatten().copied());
                 continue;
             }

@@ -88,8 +88,12 @@ impl Analysed {
 
 /// Outputs of `model` computed by tract.
 pub fn run(model: &Model, inputs: &[(Vec<usize>, Vec<f32>)]) -> TractResult<Vec<(Vec<usize>, Vec<f32>)>> {
-    let bytes = model.to_bytes()?;
-    let mut m = tract_onnx::onnx().model_for_read(&mut std::io::Cursor::new(bytes))?;
+    // Declared shapes name the batch; tract would not unify the name with the number given here.
+    let mut model = model.clone();
+    let graph = model.graph_proto_mut();
+    graph.value_info.clear();
+    graph.output.iter_mut().for_each(|o| o.r#type = None);
+    let mut m = tract_onnx::onnx().model_for_read(&mut std::io::Cursor::new(model.to_bytes()?))?;
     for (i, (shape, _)) in inputs.iter().enumerate() {
         m.set_input_fact(i, f32::fact(shape.as_slice()).into())?;
     }
