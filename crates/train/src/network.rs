@@ -83,18 +83,7 @@ pub(crate) enum Step {
         norm: Option<NodeId>,
         add: Option<(NodeId, ValueId)>,
         relu: Option<NodeId>,
-        out: ValueId,
     },
-}
-
-impl Step {
-    pub fn values(&self) -> impl Iterator<Item = ValueId> + '_ {
-        let v = match self {
-            Step::Node(_) => None,
-            Step::Fused { out, .. } => Some(*out),
-        };
-        v.into_iter()
-    }
 }
 
 /// A network that can be run, trained and written back.
@@ -313,12 +302,12 @@ impl Network {
             if let Some(next) = self.only_reader(out).filter(|n| matches!(n.op, Op::Unary(Unary::Relu))) {
                 relu = Some(next.id);
                 members.push(next.id);
-                (last, out) = (next.id, next.output(0).unwrap_or(out));
+                last = next.id;
             }
             for m in members {
                 taken[m.index()] = true;
             }
-            at.insert(last, Step::Fused { conv, norm, add, relu, out });
+            at.insert(last, Step::Fused { conv, norm, add, relu });
         }
         self.graph
             .nodes

@@ -72,9 +72,6 @@ impl<'a, B: Kernels> Run<'a, B> {
     pub fn execute(&mut self) -> Result<()> {
         let network = self.network;
         for step in network.steps(self.mode) {
-            if step.values().all(|v| self.facts.constant(v).is_some()) {
-                continue;
-            }
             ops::step(self, step)?;
         }
         Ok(())

@@ -53,7 +53,7 @@ pub(crate) fn step<B: Kernels>(run: &mut Run<'_, B>, step: &Step) -> Result<()> 
             let folded = node.outputs.iter().flatten().all(|v| run.facts.constant(*v).is_some());
             if folded { Ok(()) } else { node_step(&mut At { run, node }) }
         }
-        Step::Fused { conv, norm, add, relu, .. } => batch_normalization::fused(run, *conv, *norm, *add, *relu),
+        Step::Fused { conv, norm, add, relu } => batch_normalization::fused(run, *conv, *norm, *add, *relu),
     }
 }
 
