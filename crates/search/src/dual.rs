@@ -6,6 +6,7 @@
 
 use crate::Problem;
 use crate::elimination::Tree;
+use crate::joint::Rounding;
 use crate::maxsum::{self, Upward, Weights};
 
 /// What the dual search found.
@@ -17,20 +18,23 @@ pub(crate) struct Dual {
     pub bound: f64,
     /// Best choice within the budget met on the way, with its value and cost.
     pub best: (Vec<usize>, f64, f64),
+    /// The maximisers just below and just above the budget (the same twice when nothing is above).
+    pub around: [Vec<usize>; 2],
 }
 
 /// Searches the multiplier. `cheapest` must be within the budget.
-pub(crate) fn search(problem: &Problem, tree: &Tree, budget: f64, cheapest: Vec<usize>) -> Dual {
+pub(crate) fn search(problem: &Problem, tree: &Tree, budget: f64, cheapest: Vec<usize>, rounding: Rounding) -> Dual {
     let measured = |choice: Vec<usize>| {
         let (value, cost) = (problem.value(&choice), problem.cost(&choice));
         (choice, value, cost)
     };
     let mut below = measured(cheapest);
     let free = maxsum::upward(problem, tree, Weights::lagrangian(0.0));
-    let mut dual = Dual { multiplier: 0.0, bound: free.best, best: below.clone() };
+    let mut dual = Dual { multiplier: 0.0, bound: free.best + rounding.of_bound(0.0), best: below.clone(), around: [below.0.clone(), below.0.clone()] };
     let Some(above) = maxsum::decode(problem, tree, &free) else { return dual };
     let mut above = measured(above);
     if above.2 <= budget {
+        dual.around = [above.0.clone(), above.0.clone()];
         dual.best = above;
         return dual;
     }
@@ -40,7 +44,7 @@ pub(crate) fn search(problem: &Problem, tree: &Tree, budget: f64, cheapest: Vec<
             break;
         }
         let upward = maxsum::upward(problem, tree, Weights::lagrangian(multiplier));
-        let bound = upward.best + multiplier * budget;
+        let bound = upward.best + multiplier * budget + rounding.of_bound(multiplier);
         if bound < dual.bound {
             dual.bound = bound;
             dual.multiplier = multiplier;
@@ -60,6 +64,7 @@ pub(crate) fn search(problem: &Problem, tree: &Tree, budget: f64, cheapest: Vec<
             above = found;
         }
     }
+    dual.around = [below.0, above.0];
     dual
 }
 

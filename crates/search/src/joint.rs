@@ -15,20 +15,27 @@
 
 use std::time::Instant;
 
-use crate::dual::{self, Completion};
+use crate::dual::{self, Completion, Dual};
 use crate::elimination::{self, Tree};
 use crate::front::{Front, Pass};
 use crate::lagrange;
 use crate::maxsum::{self, Weights};
 use crate::reduce::{self, Reduced};
 use crate::solution::{Floor, relative_gap};
-use crate::{Error, Limits, Problem, Solution, Stop};
+use crate::{Error, Limits, Problem, Solution, Stop, Variable};
 
 /// Values and costs closer than these are the same number, summed in another order.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Rounding {
     pub value: f64,
     pub cost: f64,
+}
+
+impl Rounding {
+    /// What summing in floating point may have taken from a Lagrangian bound at this multiplier.
+    pub(crate) fn of_bound(self, multiplier: f64) -> f64 {
+        1e-2 * (self.value + multiplier * self.cost)
+    }
 }
 
 impl Rounding {
@@ -45,6 +52,8 @@ impl Rounding {
 
 /// States per list in the first pass.
 const NARROW: usize = 24;
+/// Variables with more factors than this are held when looking for the first incumbent.
+const HUB: usize = 8;
 /// Multipliers of the first and of the later completion bounds, relative to the dual's.
 const FEW: [f64; 3] = [1.0, 0.85, 1.18];
 const MANY: [f64; 9] = [1.0, 0.97, 1.03, 0.9, 1.11, 0.75, 1.33, 0.5, 2.0];
@@ -69,7 +78,7 @@ pub fn solve(problem: &Problem, budget: f64, limits: &Limits) -> Result<Solution
     if cheapest.cost > within {
         return Err(Error::Infeasible { floor: cheapest.cost });
     }
-    let dual = dual::search(problem, &tree, within, cheapest.choice);
+    let dual = dual::search(problem, &tree, within, cheapest.choice, rounding);
     let finish = |choice: Vec<usize>, bound: f64, stop: fn(f64) -> Stop| {
         let (value, cost) = (problem.value(&choice), problem.cost(&choice));
         let bound = bound.min(dual.bound).max(value);
@@ -84,8 +93,14 @@ pub fn solve(problem: &Problem, budget: f64, limits: &Limits) -> Result<Solution
         return Ok(finish(best, best_value, within_gap));
     }
 
+    for (choice, value) in anchored(problem, &dual, within, rounding) {
+        if value > best_value {
+            (best, best_value) = (choice, value);
+        }
+    }
+
     // Fix, find a good incumbent, fix again, prove.
-    let Some(fixed) = fix(problem, &tree, dual.multiplier, &FEW, within, best_value + rounding.value) else {
+    let Some(fixed) = fix(problem, &tree, dual.multiplier, within, best_value, rounding) else {
         return Ok(finish(best, best_value, within_gap));
     };
     let tree = Tree::new(&fixed.problem, &elimination::order(&fixed.problem));
@@ -98,7 +113,7 @@ pub fn solve(problem: &Problem, budget: f64, limits: &Limits) -> Result<Solution
     };
     let mut completions = prepare(&fixed, &tree);
     let pass = |reduced: &Reduced, tree: &Tree, completions: &[Completion], incumbent: f64, states_per_entry: usize| {
-        let needed = completions.iter().map(|bound| needed(bound.upward.weights, incumbent + rounding.value, within));
+        let needed = completions.iter().map(|bound| needed(bound.upward.weights, incumbent, within, rounding));
         Pass {
             problem: &reduced.problem,
             tree,
@@ -125,8 +140,8 @@ pub fn solve(problem: &Problem, budget: f64, limits: &Limits) -> Result<Solution
     if narrow.dropped == 0 {
         return Ok(finish(best, best_value, within_gap));
     }
-    let threshold = best_value + rounding.value;
-    let survivors = dual::surviving_options(&fixed.problem, &tree, &completions, |w| needed(w, threshold, within));
+    let survivors =
+        dual::surviving_options(&fixed.problem, &tree, &completions, |w| needed(w, best_value, within, rounding));
     if survivors.iter().any(Vec::is_empty) {
         return Ok(finish(best, best_value, within_gap));
     }
@@ -162,7 +177,7 @@ pub fn frontier(problem: &Problem, limits: &Limits) -> Result<Vec<Solution>, Err
     let tree = Tree::new(problem, &order);
     let cheapest = cheapest(problem, &tree)?;
     let rounding = Rounding::of(problem);
-    let free = dual::search(problem, &tree, f64::INFINITY, cheapest.choice.clone());
+    let free = dual::search(problem, &tree, f64::INFINITY, cheapest.choice.clone(), rounding);
     let range = (free.best.2 - cheapest.cost).max(rounding.cost);
     if problem.variables.is_empty() {
         let (value, cost) = (0.0, cheapest.cost);
@@ -186,7 +201,7 @@ pub fn frontier(problem: &Problem, limits: &Limits) -> Result<Vec<Solution>, Err
         (0..=16)
             .map(|step| {
                 let budget = cheapest.cost + range * f64::from(step) / 16.0;
-                let dual = dual::search(problem, &tree, budget + rounding.cost, cheapest.choice.clone());
+                let dual = dual::search(problem, &tree, budget + rounding.cost, cheapest.choice.clone(), rounding);
                 (dual.multiplier, dual.bound - dual.multiplier * (budget + rounding.cost))
             })
             .collect()
@@ -195,8 +210,8 @@ pub fn frontier(problem: &Problem, limits: &Limits) -> Result<Vec<Solution>, Err
     for state in 0..front.states.len() {
         let choice = front.choice(state);
         let (value, cost) = (problem.value(&choice), problem.cost(&choice));
-        // Summed in the problem's order, neighbours that differ by rounding only may change places.
-        while found.last().is_some_and(|last| last.cost >= cost && last.value <= value) {
+        // Costs that differ by the rounding of their sums only are one cost: the better value stays.
+        while found.last().is_some_and(|last| last.cost + rounding.cost >= cost && last.value <= value) {
             found.pop();
         }
         if found.last().is_some_and(|last| last.value >= value || last.cost >= cost) {
@@ -255,8 +270,35 @@ fn cheapest(problem: &Problem, tree: &Tree) -> Result<Floor, Error> {
 }
 
 /// What a weighted objective must exceed to beat the incumbent within the budget.
-fn needed(weights: Weights, incumbent: f64, budget: f64) -> f64 {
-    if weights == Weights::CHEAPEST { -budget - f64::EPSILON * budget.abs() } else { incumbent - weights.cost * budget }
+fn needed(weights: Weights, incumbent: f64, budget: f64, rounding: Rounding) -> f64 {
+    if weights == Weights::CHEAPEST {
+        return -budget - 1e-2 * rounding.cost - f64::MIN_POSITIVE;
+    }
+    incumbent + rounding.value - rounding.of_bound(weights.cost) - weights.cost * budget
+}
+
+/// Choices within the budget that agree with the dual's maximisers in the variables with many factors.
+///
+/// A few such hubs are what makes the dual's gap wide (its maximisers just above and just below the
+/// budget disagree in them); with them held, the many small choices left fill the budget closely.
+fn anchored(problem: &Problem, dual: &Dual, within: f64, rounding: Rounding) -> Vec<(Vec<usize>, f64)> {
+    let mut mentions = vec![0; problem.variables.len()];
+    problem.factors.iter().flat_map(|factor| &factor.vars).for_each(|&var| mentions[var] += 1);
+    let mut found = Vec::new();
+    for anchor in &dual.around {
+        let held = |var: usize| mentions[var] > HUB;
+        let options = |(var, variable): (usize, &Variable)| {
+            if held(var) { vec![anchor[var]] } else { (0..variable.values.len()).collect() }
+        };
+        let part = reduce::restrict(problem, problem.variables.iter().enumerate().map(options).collect());
+        let tree = Tree::new(&part.problem, &elimination::order(&part.problem));
+        let Ok(cheapest) = cheapest(&part.problem, &tree) else { continue };
+        if cheapest.cost <= within {
+            let (choice, value, _) = dual::search(&part.problem, &tree, within, cheapest.choice, rounding).best;
+            found.push((part.lift(&choice), value));
+        }
+    }
+    found
 }
 
 /// Drops the options that no better choice takes; `None` when nothing better exists.
@@ -264,14 +306,14 @@ fn fix(
     problem: &Problem,
     tree: &Tree,
     multiplier: f64,
-    spread: &[f64],
     budget: f64,
     incumbent: f64,
+    rounding: Rounding,
 ) -> Option<Reduced> {
-    let completions: Vec<Completion> = spread
+    let completions: Vec<Completion> = FEW
         .iter()
         .map(|factor| Completion::new(problem, tree, Weights::lagrangian(multiplier * factor)))
         .collect();
-    let options = dual::surviving_options(problem, tree, &completions, |weights| needed(weights, incumbent, budget));
+    let options = dual::surviving_options(problem, tree, &completions, |w| needed(w, incumbent, budget, rounding));
     if options.iter().any(Vec::is_empty) { None } else { Some(reduce::restrict(problem, options)) }
 }

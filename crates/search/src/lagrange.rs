@@ -115,6 +115,7 @@ fn bound(problem: &Problem, budget: f64, deadline: Option<Instant>) -> (f64, Vec
     let mut relaxation = Relaxation::new(problem);
     let mut choices = Vec::new();
     let mut best = f64::INFINITY;
+    let rounding = Rounding::of(problem);
     let mut at = |multiplier: f64, sweeps: usize| {
         let weights = Weights::lagrangian(multiplier);
         let mut least = f64::INFINITY;
@@ -123,13 +124,13 @@ fn bound(problem: &Problem, budget: f64, deadline: Option<Instant>) -> (f64, Vec
             least = least.min(relaxation.bound(weights));
         }
         choices.push(relaxation.decode(weights));
+        let least = least + rounding.of_bound(multiplier);
         let bound = if multiplier == 0.0 { least } else { least + multiplier * budget };
         best = best.min(bound);
         bound
     };
     at(0.0, SWEEPS);
     if budget.is_finite() {
-        let rounding = Rounding::of(problem);
         let middle = (rounding.value.max(f64::MIN_POSITIVE) / rounding.cost.max(f64::MIN_POSITIVE)).ln();
         // The bound is convex in the multiplier, hence unimodal in its logarithm: golden sections.
         let golden = 0.5 * (5.0f64.sqrt() - 1.0);
