@@ -88,5 +88,10 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
         }
         println!("{row}  {:.3}    {:.3}       {gap:.1e}", seconds[0], seconds[1]);
     }
+
+    let start = Instant::now();
+    let front = joint::frontier(&removable, &Limits::default())?;
+    let gap = front.iter().map(|point| point.gap()).fold(0.0, f64::max);
+    println!("\nfrontier with removal: {} points, {:.2} s, largest gap {gap:.1e}", front.len(), start.elapsed().as_secs_f64());
     Ok(())
 }

@@ -30,7 +30,12 @@ pub(crate) fn search(problem: &Problem, tree: &Tree, budget: f64, cheapest: Vec<
     };
     let mut below = measured(cheapest);
     let free = maxsum::upward(problem, tree, Weights::lagrangian(0.0));
-    let mut dual = Dual { multiplier: 0.0, bound: free.best + rounding.of_bound(0.0), best: below.clone(), around: [below.0.clone(), below.0.clone()] };
+    let mut dual = Dual {
+        multiplier: 0.0,
+        bound: free.best + rounding.of_bound(0.0),
+        best: below.clone(),
+        around: [below.0.clone(), below.0.clone()],
+    };
     let Some(above) = maxsum::decode(problem, tree, &free) else { return dual };
     let mut above = measured(above);
     if above.2 <= budget {

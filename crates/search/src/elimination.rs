@@ -58,11 +58,7 @@ fn greedy(problem: &Problem, key: impl Fn(f64, usize) -> (f64, f64)) -> Order {
     let score = |var: usize, neighbours: &[BTreeSet<usize>]| {
         let around: Vec<usize> = neighbours[var].iter().copied().collect();
         let weight = around.iter().map(|&n| size(n)).product::<f64>() * size(var);
-        let missing = around
-            .iter()
-            .enumerate()
-            .map(|(i, a)| around[i + 1..].iter().filter(|b| !neighbours[*a].contains(b)).count())
-            .sum();
+        let missing = around.iter().enumerate().map(|(i, a)| around[i + 1..].iter().filter(|b| !neighbours[*a].contains(b)).count()).sum();
         (key(weight, missing), weight)
     };
     let mut scores: Vec<_> = (0..count).map(|var| score(var, &neighbours)).collect();

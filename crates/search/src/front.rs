@@ -94,6 +94,20 @@ impl Front {
     }
 }
 
+impl Front {
+    fn none(dropped: usize) -> Self {
+        Self {
+            states: Vec::new(),
+            nodes: Vec::new(),
+            origins: Origins::default(),
+            variables: 0,
+            dropped_excess: f64::INFINITY,
+            dropped,
+            out_of_time: false,
+        }
+    }
+}
+
 /// States per entry once the deadline has passed.
 const HURRIED: usize = 16;
 
@@ -107,26 +121,26 @@ struct Work {
     dropped: usize,
 }
 
+impl Work {
+    /// Without completions nothing can be said about what is thrown away, so nothing may be.
+    fn given_up(&self, pass: &Pass) -> bool {
+        self.dropped > 0 && pass.completions.is_empty()
+    }
+}
+
 impl Pass<'_> {
-    /// Eliminates all variables. The problem must have at least one.
+    /// Eliminates all variables. The problem must have at least one. Without completions (for a whole
+    /// front) the pass gives up, with `dropped > 0` and no states, where it would have to thin.
     pub(crate) fn run(&self) -> Front {
         let Tree { buckets } = self.tree;
         let mut messages: Vec<Message> = Vec::with_capacity(buckets.len());
         let mut origins = Origins::default();
         let mut out_of_time = false;
-        let mut work = Work {
-            rest: Vec::new(),
-            cap: 0,
-            candidates: Vec::new(),
-            scored: Vec::new(),
-            dropped_excess: 0.0,
-            dropped: 0,
-        };
+        let mut work = Work { rest: Vec::new(), cap: 0, candidates: Vec::new(), scored: Vec::new(), dropped_excess: 0.0, dropped: 0 };
         let mut running: Vec<Candidate> = Vec::new();
         for (at, bucket) in buckets.iter().enumerate() {
             let values = &self.problem.variables[bucket.var].values;
-            let leaves: Vec<u32> =
-                (0..bucket.options).map(|option| origins.push(bucket.var as u32 | LEAF, option as u32)).collect();
+            let leaves: Vec<u32> = (0..bucket.options).map(|option| origins.push(bucket.var as u32 | LEAF, option as u32)).collect();
             let alive: Vec<bool> = (0..bucket.entries).map(|entry| self.alive(at, entry)).collect();
             let share = self.states / alive.iter().filter(|&&alive| alive).count().max(1);
             let share = share.min(self.states_per_entry);
@@ -156,8 +170,11 @@ impl Pass<'_> {
                             self.outside(at, entry, &mut work.rest);
                         }
                         let mut into = if last { std::mem::take(&mut joined) } else { Vec::new() };
-                        if self.completions.is_empty() {
-                            self.afford(&mut running, span.len(), &mut work);
+                        if self.completions.is_empty() && running.len() * span.len() > 4 * work.cap {
+                            work.dropped += 1;
+                        }
+                        if work.given_up(self) {
+                            break;
                         }
                         self.join(&running, message, span, &mut work, &mut into);
                         if last {
@@ -186,6 +203,9 @@ impl Pass<'_> {
                 }
                 message.starts.push(message.costs.len());
                 work.candidates = joined;
+                if work.given_up(self) {
+                    return Front::none(work.dropped);
+                }
             }
             for (child, _) in &bucket.children {
                 messages[*child] = Message::default();
@@ -206,9 +226,10 @@ impl Pass<'_> {
 
     /// Whether anything useful can pass through this scope entry.
     fn alive(&self, at: usize, entry: usize) -> bool {
-        self.completions.iter().zip(&self.needed).all(|(completion, &needed)| {
-            completion.upward.messages[at][entry] + completion.downward[at][entry] > needed
-        })
+        self.completions
+            .iter()
+            .zip(&self.needed)
+            .all(|(completion, &needed)| completion.upward.messages[at][entry] + completion.downward[at][entry] > needed)
     }
 
     /// Sets `rest` to the best of everything but this clique entry's own terms; false when the
@@ -246,27 +267,9 @@ impl Pass<'_> {
         true
     }
 
-    /// Thins a front whose sums with another, of which nothing can be pruned, would be too many.
-    fn afford(&self, running: &mut Vec<Candidate>, others: usize, work: &mut Work) {
-        let cap = work.cap;
-        work.cap = (cap / others.max(1)).max(4);
-        if running.len() > work.cap {
-            self.thin(running, work);
-        }
-        work.cap = cap;
-    }
-
     /// Minkowski sum of two fronts, without the sums that cannot lead to anything useful.
-    fn join(
-        &self,
-        running: &[Candidate],
-        message: &Message,
-        span: std::ops::Range<usize>,
-        work: &mut Work,
-        into: &mut Vec<Candidate>,
-    ) {
-        let (costs, values, nodes) =
-            (&message.costs[span.clone()], &message.values[span.clone()], &message.nodes[span]);
+    fn join(&self, running: &[Candidate], message: &Message, span: std::ops::Range<usize>, work: &mut Work, into: &mut Vec<Candidate>) {
+        let (costs, values, nodes) = (&message.costs[span.clone()], &message.values[span.clone()], &message.nodes[span]);
         let ceiling = (work.cap * 4).max(1 << 16);
         let Some(first) = self.completions.first() else {
             for a in running {
@@ -324,7 +327,11 @@ impl Pass<'_> {
             });
         }
         if states.len() > work.cap {
-            self.thin(states, work);
+            if self.completions.is_empty() {
+                work.dropped += 1;
+            } else {
+                self.thin(states, work);
+            }
         }
     }
 
@@ -349,10 +356,8 @@ impl Pass<'_> {
             width *= 2.0;
         }
         let Work { rest, dropped_excess, dropped, .. } = work;
-        let score = |state: &Candidate| match self.completions.first() {
-            Some(first) => first.upward.weights.value * state.value - first.upward.weights.cost * state.cost,
-            None => state.value,
-        };
+        let multiplier = self.completions.first().map_or(0.0, |first| first.upward.weights.cost);
+        let score = |state: &Candidate| state.value - multiplier * state.cost;
         let mut kept = 1;
         let mut from = 1;
         while from < states.len() {

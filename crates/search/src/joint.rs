@@ -40,9 +40,8 @@ impl Rounding {
 
 impl Rounding {
     pub(crate) fn of(problem: &Problem) -> Self {
-        let largest = |numbers: &[f64]| {
-            numbers.iter().filter(|number| number.is_finite()).fold(0.0f64, |most, number| most.max(number.abs()))
-        };
+        let largest =
+            |numbers: &[f64]| numbers.iter().filter(|number| number.is_finite()).fold(0.0f64, |most, number| most.max(number.abs()));
         Self {
             value: 1e-12 * problem.variables.iter().map(|variable| largest(&variable.values)).sum::<f64>(),
             cost: 1e-12 * problem.factors.iter().map(|factor| largest(&factor.costs)).sum::<f64>(),
@@ -106,10 +105,7 @@ pub fn solve(problem: &Problem, budget: f64, limits: &Limits) -> Result<Solution
     let tree = Tree::new(&fixed.problem, &elimination::order(&fixed.problem));
     let prepare = |reduced: &Reduced, tree: &Tree| {
         let lagrangians = MANY.iter().map(|factor| Weights::lagrangian(dual.multiplier * factor));
-        lagrangians
-            .chain([Weights::CHEAPEST])
-            .map(|weights| Completion::new(&reduced.problem, tree, weights))
-            .collect::<Vec<_>>()
+        lagrangians.chain([Weights::CHEAPEST]).map(|weights| Completion::new(&reduced.problem, tree, weights)).collect::<Vec<_>>()
     };
     let mut completions = prepare(&fixed, &tree);
     let pass = |reduced: &Reduced, tree: &Tree, completions: &[Completion], incumbent: f64, states_per_entry: usize| {
@@ -140,8 +136,7 @@ pub fn solve(problem: &Problem, budget: f64, limits: &Limits) -> Result<Solution
     if narrow.dropped == 0 {
         return Ok(finish(best, best_value, within_gap));
     }
-    let survivors =
-        dual::surviving_options(&fixed.problem, &tree, &completions, |w| needed(w, best_value, within, rounding));
+    let survivors = dual::surviving_options(&fixed.problem, &tree, &completions, |w| needed(w, best_value, within, rounding));
     if survivors.iter().any(Vec::is_empty) {
         return Ok(finish(best, best_value, within_gap));
     }
@@ -158,75 +153,90 @@ pub fn solve(problem: &Problem, budget: f64, limits: &Limits) -> Result<Solution
     Ok(finish(best, incumbent + full.dropped_excess.max(0.0) + rounding.value, stop))
 }
 
-/// The whole Pareto front of cost and value: ascending in both, none dominated by another.
+/// The Pareto front of cost and value: ascending in both, no point dominated by another.
 ///
-/// Without thinning every point is `Optimal` for a budget equal to its cost, and the front holds the
-/// optimum of every budget. A front that outgrows `max_states` is thinned: its points are then
-/// feasible and mutually non-dominated, each with the dual's bound and [`Stop::WithinGap`]. (Fronts of
-/// large problems hold millions of points; [`solve`] at the budgets of interest is faster and exact.)
-/// A graph too wide to eliminate is sampled at 17 budgets with [`lagrange::solve`].
+/// The front is whole, and holds the optimum of every budget, as long as its elimination stays within
+/// [`Limits::max_states`]. Fronts of large problems hold millions of points; then, and when the
+/// interaction graph is too wide to eliminate, the optima at 65 budgets evenly spaced from the floor
+/// to the cost of the most valuable choice are returned instead (see [`frontier_at`]).
 ///
 /// # Errors
 /// As [`solve`], without a budget to miss.
 pub fn frontier(problem: &Problem, limits: &Limits) -> Result<Vec<Solution>, Error> {
     check(problem, 0.0, limits)?;
-    let order = elimination::order(problem);
-    if order.largest > limits.max_states as f64 {
-        return lagrange::sampled_frontier(problem, limits);
-    }
-    let tree = Tree::new(problem, &order);
-    let cheapest = cheapest(problem, &tree)?;
-    let rounding = Rounding::of(problem);
-    let free = dual::search(problem, &tree, f64::INFINITY, cheapest.choice.clone(), rounding);
-    let range = (free.best.2 - cheapest.cost).max(rounding.cost);
     if problem.variables.is_empty() {
-        let (value, cost) = (0.0, cheapest.cost);
-        return Ok(vec![Solution { choice: Vec::new(), value, cost, bound: value, stop: Stop::Optimal }]);
+        return Ok(vec![solve(problem, f64::INFINITY, limits)?]);
     }
-    let front = Pass {
+    let order = elimination::order(problem);
+    if order.largest <= limits.max_states as f64
+        && let Some(front) = whole_frontier(problem, &Tree::new(problem, &order), limits)?
+    {
+        return Ok(front);
+    }
+    let floor = min_cost(problem, limits)?.cost;
+    let range = (solve(problem, f64::INFINITY, limits)?.cost - floor).max(0.0);
+    let budgets: Vec<f64> = (0..=64).map(|step| floor + range * f64::from(step) / 64.0).collect();
+    frontier_at(problem, &budgets, limits)
+}
+
+/// The best choices at the given budgets ([`solve`]), ascending in cost and value, those that no
+/// budget needs left out. Budgets that no choice meets are skipped.
+///
+/// # Errors
+/// As [`solve`], without a budget to miss.
+pub fn frontier_at(problem: &Problem, budgets: &[f64], limits: &Limits) -> Result<Vec<Solution>, Error> {
+    let mut found = Vec::with_capacity(budgets.len());
+    for &budget in budgets {
+        match solve(problem, budget, limits) {
+            Ok(solution) => found.push(solution),
+            Err(Error::Infeasible { .. } | Error::Undecided { .. }) => {}
+            Err(error) => return Err(error),
+        }
+    }
+    Ok(non_dominated(found, Rounding::of(problem)))
+}
+
+/// `None` when some list outgrows the limit.
+fn whole_frontier(problem: &Problem, tree: &Tree, limits: &Limits) -> Result<Option<Vec<Solution>>, Error> {
+    cheapest(problem, tree)?;
+    let rounding = Rounding::of(problem);
+    let pass = Pass {
         problem,
-        tree: &tree,
+        tree,
         completions: &[],
         needed: Vec::new(),
         equal: rounding.value * 1e-2,
         states: limits.max_states,
         states_per_entry: usize::MAX,
-        bucket: limits.tolerance * range,
+        bucket: 0.0,
         deadline: limits.time.map(|time| Instant::now() + time),
-    }
-    .run();
-    let duals: Vec<(f64, f64)> = if front.dropped == 0 {
-        Vec::new()
-    } else {
-        (0..=16)
-            .map(|step| {
-                let budget = cheapest.cost + range * f64::from(step) / 16.0;
-                let dual = dual::search(problem, &tree, budget + rounding.cost, cheapest.choice.clone(), rounding);
-                (dual.multiplier, dual.bound - dual.multiplier * (budget + rounding.cost))
-            })
-            .collect()
     };
-    let mut found: Vec<Solution> = Vec::with_capacity(front.states.len());
-    for state in 0..front.states.len() {
+    let front = pass.run();
+    if front.dropped > 0 {
+        return Ok(None);
+    }
+    let point = |state| {
         let choice = front.choice(state);
         let (value, cost) = (problem.value(&choice), problem.cost(&choice));
-        // Costs that differ by the rounding of their sums only are one cost: the better value stays.
-        while found.last().is_some_and(|last| last.cost + rounding.cost >= cost && last.value <= value) {
-            found.pop();
-        }
-        if found.last().is_some_and(|last| last.value >= value || last.cost >= cost) {
+        Solution { choice, value, cost, bound: value, stop: Stop::Optimal }
+    };
+    Ok(Some(non_dominated((0..front.states.len()).map(point).collect(), rounding)))
+}
+
+fn non_dominated(mut points: Vec<Solution>, rounding: Rounding) -> Vec<Solution> {
+    points.sort_by(|a, b| a.cost.total_cmp(&b.cost).then(b.value.total_cmp(&a.value)));
+    let mut front: Vec<Solution> = Vec::with_capacity(points.len());
+    for point in points {
+        if front.last().is_some_and(|last| last.value >= point.value) {
             continue;
         }
-        let bound = duals.iter().map(|(multiplier, at_zero)| at_zero + multiplier * cost).fold(f64::INFINITY, f64::min);
-        let (bound, stop) = if bound.is_finite() && bound > value + 100.0 * rounding.value {
-            let gap = relative_gap(value, bound);
-            (bound, if front.out_of_time { Stop::OutOfTime { gap } } else { Stop::WithinGap { gap } })
-        } else {
-            (value, Stop::Optimal)
-        };
-        found.push(Solution { choice, value, cost, bound, stop });
+        // Costs that differ by the rounding of their sums only are one cost: the better value stays.
+        while front.last().is_some_and(|last| last.cost + rounding.cost >= point.cost) {
+            front.pop();
+        }
+        front.push(point);
     }
-    Ok(found)
+    front
 }
 
 /// The cheapest choice: the least budget that [`solve`] can meet.
@@ -260,9 +270,7 @@ fn cheapest(problem: &Problem, tree: &Tree) -> Result<Floor, Error> {
     let Some(choice) = maxsum::decode(problem, tree, &upward) else {
         let dead = (0..tree.buckets.len())
             .find(|&at| upward.messages[at].iter().all(|&best| best == f64::NEG_INFINITY))
-            .map_or("the constant costs".to_owned(), |at| {
-                format!("variable `{}`", problem.variables[tree.buckets[at].var].name)
-            });
+            .map_or("the constant costs".to_owned(), |at| format!("variable `{}`", problem.variables[tree.buckets[at].var].name));
         return Err(Error::Contradiction { at: dead });
     };
     let (value, cost) = (problem.value(&choice), problem.cost(&choice));
@@ -302,18 +310,9 @@ fn anchored(problem: &Problem, dual: &Dual, within: f64, rounding: Rounding) -> 
 }
 
 /// Drops the options that no better choice takes; `None` when nothing better exists.
-fn fix(
-    problem: &Problem,
-    tree: &Tree,
-    multiplier: f64,
-    budget: f64,
-    incumbent: f64,
-    rounding: Rounding,
-) -> Option<Reduced> {
-    let completions: Vec<Completion> = FEW
-        .iter()
-        .map(|factor| Completion::new(problem, tree, Weights::lagrangian(multiplier * factor)))
-        .collect();
+fn fix(problem: &Problem, tree: &Tree, multiplier: f64, budget: f64, incumbent: f64, rounding: Rounding) -> Option<Reduced> {
+    let completions: Vec<Completion> =
+        FEW.iter().map(|factor| Completion::new(problem, tree, Weights::lagrangian(multiplier * factor))).collect();
     let options = dual::surviving_options(problem, tree, &completions, |w| needed(w, incumbent, budget, rounding));
     if options.iter().any(Vec::is_empty) { None } else { Some(reduce::restrict(problem, options)) }
 }

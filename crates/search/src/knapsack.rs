@@ -145,11 +145,7 @@ fn check(groups: &[Group]) -> Result<(), Error> {
     for (index, group) in groups.iter().enumerate() {
         let refuse = |cause: String| Err(Error::Group { index, name: group.name.clone(), cause });
         if group.min_chunks > group.chunks.len() {
-            return refuse(format!(
-                "it must keep {} chunks but has only {}; lower the minimum",
-                group.min_chunks,
-                group.chunks.len()
-            ));
+            return refuse(format!("it must keep {} chunks but has only {}; lower the minimum", group.min_chunks, group.chunks.len()));
         }
         if let Some(at) = group.chunks.iter().position(|chunk| !(chunk.value.is_finite() && chunk.cost.is_finite())) {
             let Chunk { value, cost } = group.chunks[at];
@@ -181,9 +177,7 @@ impl Grid {
             return Err(Error::Argument { name: "resolution", value: 0.0, cause });
         }
         let costs: Vec<Vec<f64>> = groups.iter().map(|group| prefix_sums(group).1).collect();
-        let least = |costs: &Vec<f64>| {
-            (1..costs.len()).fold(0, |best, length| if costs[length] < costs[best] { length } else { best })
-        };
+        let least = |costs: &Vec<f64>| (1..costs.len()).fold(0, |best, length| if costs[length] < costs[best] { length } else { best });
         let cheapest: Vec<usize> = costs.iter().map(least).collect();
         let floor: f64 = costs.iter().zip(&cheapest).map(|(costs, &length)| costs[length]).sum();
         let scale: f64 = costs.iter().flatten().map(|cost| cost.abs()).sum();
@@ -208,9 +202,7 @@ impl Grid {
     }
 
     fn prefixes(&self, groups: &[Group], kept: Vec<usize>) -> Prefixes {
-        let total = |of: fn(&Chunk) -> f64| {
-            groups.iter().zip(&kept).flat_map(|(group, &kept)| &group.chunks[..kept]).map(of).sum()
-        };
+        let total = |of: fn(&Chunk) -> f64| groups.iter().zip(&kept).flat_map(|(group, &kept)| &group.chunks[..kept]).map(of).sum();
         let (value, cost) = (total(|chunk| chunk.value), total(|chunk| chunk.cost));
         Prefixes { kept, value, cost, budget: self.budget }
     }
@@ -238,12 +230,7 @@ fn greedy(groups: &[Group], grid: &Grid, held: &[usize]) -> Option<Vec<usize>> {
         }
     }
     items.sort_by(|a, b| b.rank.total_cmp(&a.rank));
-    let start: usize = held
-        .iter()
-        .zip(groups)
-        .zip(&grid.cells)
-        .map(|((held, group), cells)| cells[held - group.min_chunks])
-        .sum();
+    let start: usize = held.iter().zip(groups).zip(&grid.cells).map(|((held, group), cells)| cells[held - group.min_chunks]).sum();
     // Beyond the budget there is room for what negative costs bring back.
     let refunds: usize = items.iter().map(|item| (-item.cells).max(0) as usize).sum();
     let capacity = grid.resolution + refunds;

@@ -53,9 +53,11 @@ pub fn solve(problem: &Problem, budget: f64, limits: &Limits) -> Result<Solution
             floor.choice
         }
     };
-    let choice = search.improve(start, |choice| problem.value(choice), |part| {
-        joint::solve(part, within, &search.inner).ok().map(|solution| solution.choice)
-    });
+    let choice = search.improve(
+        start,
+        |choice| problem.value(choice),
+        |part| joint::solve(part, within, &search.inner).ok().map(|solution| solution.choice),
+    );
     let (value, cost) = (problem.value(&choice), problem.cost(&choice));
     let bound = bound.max(value);
     let gap = relative_gap(value, bound);
@@ -78,36 +80,16 @@ pub(crate) fn min_cost(problem: &Problem, limits: &Limits) -> Result<Floor, Erro
         *cost = cost.min(dear);
     }
     let search = Refinement::new(&penalised, limits, deadline);
-    let choice = search.improve(relaxation.decode(Weights::CHEAPEST), |choice| -penalised.cost(choice), |part| {
-        joint::min_cost(part, &search.inner).ok().map(|floor| floor.choice)
-    });
+    let choice = search.improve(
+        relaxation.decode(Weights::CHEAPEST),
+        |choice| -penalised.cost(choice),
+        |part| joint::min_cost(part, &search.inner).ok().map(|floor| floor.choice),
+    );
     let (value, cost) = (problem.value(&choice), problem.cost(&choice));
     if cost == f64::INFINITY {
         return Err(Error::Undecided { found: cost, lower });
     }
     Ok(Floor { choice, value, cost, bound: lower.min(cost) })
-}
-
-/// [`solve`] at 17 budgets between the cheapest and the most valuable choice, the dominated left out.
-pub(crate) fn sampled_frontier(problem: &Problem, limits: &Limits) -> Result<Vec<Solution>, Error> {
-    let cheapest = min_cost(problem, limits)?;
-    let dearest = solve(problem, f64::INFINITY, limits)?;
-    let mut found: Vec<Solution> = Vec::new();
-    for step in 0..=16 {
-        let budget = cheapest.cost + (dearest.cost - cheapest.cost).max(0.0) * f64::from(step) / 16.0;
-        let solution = match solve(problem, budget, limits) {
-            Ok(solution) => solution,
-            Err(Error::Undecided { .. }) => continue,
-            Err(error) => return Err(error),
-        };
-        while found.last().is_some_and(|last| last.cost >= solution.cost && last.value <= solution.value) {
-            found.pop();
-        }
-        if found.last().is_none_or(|last| last.value < solution.value && last.cost < solution.cost) {
-            found.push(solution);
-        }
-    }
-    Ok(found)
 }
 
 /// Least Lagrangian bound over the multiplier, and the choices that were decoded on the way.
@@ -196,11 +178,7 @@ impl<'a> Refinement<'a> {
                 }
                 let free = self.neighbourhood(seed, round);
                 let options = |var: usize| {
-                    if free.contains(&var) {
-                        (0..self.problem.variables[var].values.len()).collect()
-                    } else {
-                        vec![choice[var]]
-                    }
+                    if free.contains(&var) { (0..self.problem.variables[var].values.len()).collect() } else { vec![choice[var]] }
                 };
                 let part = reduce::restrict(self.problem, (0..choice.len()).map(options).collect());
                 let Some(found) = optimise(&part.problem) else { continue };
@@ -255,11 +233,7 @@ impl<'a> Refinement<'a> {
                 .problem
                 .factors
                 .iter()
-                .map(|factor| crate::Factor {
-                    name: String::new(),
-                    vars: factor.vars.iter().filter_map(at).collect(),
-                    costs: Vec::new(),
-                })
+                .map(|factor| crate::Factor { name: String::new(), vars: factor.vars.iter().filter_map(at).collect(), costs: Vec::new() })
                 .collect(),
         };
         elimination::order(&skeleton).largest

@@ -73,8 +73,7 @@ pub(crate) fn decode(problem: &Problem, tree: &Tree, upward: &Upward) -> Option<
         return None;
     }
     for bucket in tree.buckets.iter().rev() {
-        let entry =
-            bucket.scope.iter().fold(0, |entry, &var| entry * problem.variables[var].values.len() + choice[var]);
+        let entry = bucket.scope.iter().fold(0, |entry, &var| entry * problem.variables[var].values.len() + choice[var]);
         let values = &problem.variables[bucket.var].values;
         let mut best = f64::NEG_INFINITY;
         for (option, &value) in values.iter().enumerate() {
@@ -95,8 +94,7 @@ pub(crate) fn decode(problem: &Problem, tree: &Tree, upward: &Upward) -> Option<
 /// Messages from the root: for each bucket and scope entry, the best that everything outside the
 /// subtree can do. With the upward messages they bound every partial choice's completion.
 pub(crate) fn downward(problem: &Problem, tree: &Tree, upward: &Upward) -> Vec<Vec<f64>> {
-    let mut down: Vec<Vec<f64>> =
-        tree.buckets.iter().map(|bucket| vec![f64::NEG_INFINITY; bucket.entries]).collect();
+    let mut down: Vec<Vec<f64>> = tree.buckets.iter().map(|bucket| vec![f64::NEG_INFINITY; bucket.entries]).collect();
     if let Some(root) = down.last_mut() {
         root[0] = 0.0;
     }

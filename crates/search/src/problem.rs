@@ -71,10 +71,7 @@ impl Problem {
             let mut combinations = 1usize;
             for (axis, &var) in factor.vars.iter().enumerate() {
                 let Some(variable) = self.variables.get(var) else {
-                    return refuse(format!(
-                        "axis {axis} is variable {var}, but there are only {} variables",
-                        self.variables.len()
-                    ));
+                    return refuse(format!("axis {axis} is variable {var}, but there are only {} variables", self.variables.len()));
                 };
                 if factor.vars[..axis].contains(&var) {
                     return refuse(format!("variable {var} `{}` appears twice; take the diagonal first", variable.name));
@@ -82,10 +79,7 @@ impl Problem {
                 combinations = combinations.saturating_mul(variable.values.len());
             }
             if factor.costs.len() != combinations {
-                return refuse(format!(
-                    "it has {} costs for {combinations} combinations of its variables' options",
-                    factor.costs.len()
-                ));
+                return refuse(format!("it has {} costs for {combinations} combinations of its variables' options", factor.costs.len()));
             }
             if let Some(at) = factor.costs.iter().position(|cost| cost.is_nan() || *cost == f64::NEG_INFINITY) {
                 return refuse(format!("cost {at} is {}; costs are numbers or +infinity", factor.costs[at]));

@@ -17,10 +17,7 @@ pub(crate) fn restrict(problem: &Problem, options: Vec<Vec<usize>>) -> Reduced {
         .variables
         .iter()
         .zip(&options)
-        .map(|(variable, left)| Variable {
-            name: String::new(),
-            values: left.iter().map(|&option| variable.values[option]).collect(),
-        })
+        .map(|(variable, left)| Variable { name: String::new(), values: left.iter().map(|&option| variable.values[option]).collect() })
         .collect();
     let mut constant = 0.0;
     let mut factors = Vec::with_capacity(problem.factors.len() + 1);

@@ -32,9 +32,8 @@ impl<'a> Relaxation<'a> {
 
     /// A finite stand-in for `-∞`, below which no allowed choice can fall. It only ever raises a bound.
     fn forbidden(&self, weights: Weights) -> f64 {
-        let spread = |numbers: &[f64]| {
-            numbers.iter().filter(|number| number.is_finite()).fold(0.0f64, |most, number| most.max(number.abs()))
-        };
+        let spread =
+            |numbers: &[f64]| numbers.iter().filter(|number| number.is_finite()).fold(0.0f64, |most, number| most.max(number.abs()));
         let values: f64 = self.problem.variables.iter().map(|variable| spread(&variable.values)).sum();
         let costs: f64 = self.problem.factors.iter().map(|factor| spread(&factor.costs)).sum();
         -1e4 * (weights.value * values + weights.cost * costs + 1e-300)

@@ -15,10 +15,11 @@ struct Chain {
 
 impl Chain {
     fn problem(&self) -> Problem {
-        let variables = self.values.iter().enumerate().map(|(index, values)| Variable {
-            name: format!("x{index}"),
-            values: values.iter().map(|&value| value.into()).collect(),
-        });
+        let variables = self
+            .values
+            .iter()
+            .enumerate()
+            .map(|(index, values)| Variable { name: format!("x{index}"), values: values.iter().map(|&value| value.into()).collect() });
         let factors = self.costs.iter().enumerate().map(|(index, table)| Factor {
             name: format!("x{index}-x{}", index + 1),
             vars: vec![index, index + 1],
@@ -110,10 +111,15 @@ proptest! {
     }
 
     #[test]
-    fn a_thinned_frontier_is_feasible_and_bounded(chain in chains()) {
+    fn a_frontier_too_long_is_sampled(chain in chains()) {
         let problem = chain.problem();
-        let limits = Limits { max_states: 125, tolerance: 1e-3, time: None };
-        for point in joint::frontier(&problem, &limits).unwrap() {
+        let limits = Limits { max_states: 125, ..Limits::default() };
+        let front = joint::frontier(&problem, &limits).unwrap();
+        prop_assert!(!front.is_empty());
+        for pair in front.windows(2) {
+            prop_assert!(pair[0].cost < pair[1].cost && pair[0].value < pair[1].value);
+        }
+        for point in front {
             let best = chain.best(point.cost as usize).unwrap();
             prop_assert!(point.value <= best && best <= point.bound + 1e-6, "{point:?} {best}");
             prop_assert_eq!(problem.cost(&point.choice), point.cost);

@@ -8,9 +8,7 @@ use secateur_search::{Error, Factor, Limits, Problem, Stop, Variable, joint, lag
 fn choices(problem: &Problem) -> Vec<Vec<usize>> {
     problem.variables.iter().fold(vec![Vec::new()], |choices, variable| {
         let longer = |choice: &Vec<usize>| {
-            (0..variable.values.len())
-                .map(|option| choice.iter().copied().chain([option]).collect::<Vec<_>>())
-                .collect::<Vec<_>>()
+            (0..variable.values.len()).map(|option| choice.iter().copied().chain([option]).collect::<Vec<_>>()).collect::<Vec<_>>()
         };
         choices.iter().flat_map(longer).collect()
     })
@@ -21,11 +19,7 @@ fn floor(problem: &Problem) -> f64 {
 }
 
 fn best(problem: &Problem, budget: f64) -> Option<f64> {
-    choices(problem)
-        .iter()
-        .filter(|choice| problem.cost(choice) <= budget)
-        .map(|choice| problem.value(choice))
-        .reduce(f64::max)
+    choices(problem).iter().filter(|choice| problem.cost(choice) <= budget).map(|choice| problem.value(choice)).reduce(f64::max)
 }
 
 fn close(a: f64, b: f64) -> bool {
@@ -49,8 +43,7 @@ fn problems() -> impl Strategy<Value = Problem> {
             .iter()
             .enumerate()
             .map(|(index, &size)| {
-                prop::collection::vec(number(-4..12), size)
-                    .prop_map(move |values| Variable { name: format!("x{index}"), values })
+                prop::collection::vec(number(-4..12), size).prop_map(move |values| Variable { name: format!("x{index}"), values })
             })
             .collect();
         let all: Vec<usize> = (0..sizes.len()).collect();
@@ -64,8 +57,7 @@ fn problems() -> impl Strategy<Value = Problem> {
             };
             costs.prop_map(move |costs| Factor { name: format!("f{vars:?}"), vars: vars.clone(), costs })
         });
-        (variables, prop::collection::vec(factor, 0..=7))
-            .prop_map(|(variables, factors)| Problem { variables, factors })
+        (variables, prop::collection::vec(factor, 0..=7)).prop_map(|(variables, factors)| Problem { variables, factors })
     })
 }
 

@@ -54,11 +54,10 @@ impl Network {
                     network.blocks += 1;
                     network.blocks - 1
                 });
-                let inner: Vec<usize> = ["conv1", "conv2"]
-                    .iter()
-                    .map(|conv| network.group(&mut rng, name(conv), width, chunk, 1.0, block))
-                    .collect();
-                let (input, input_chunk) = if nth > 0 { (Some(out), STAGE_CHUNK) } else { (before.map(|b| b.0), before.map_or(64, |b| b.1)) };
+                let inner: Vec<usize> =
+                    ["conv1", "conv2"].iter().map(|conv| network.group(&mut rng, name(conv), width, chunk, 1.0, block)).collect();
+                let (input, input_chunk) =
+                    if nth > 0 { (Some(out), STAGE_CHUNK) } else { (before.map(|b| b.0), before.map_or(64, |b| b.1)) };
                 let pixels = BATCH * side * side;
                 network.layer(&mut rng, name("conv1"), (input, input_chunk), (inner[0], chunk), pixels, 1, block);
                 network.layer(&mut rng, name("conv2"), (Some(inner[0]), chunk), (inner[1], chunk), pixels, 9, block);
@@ -72,20 +71,11 @@ impl Network {
         network
     }
 
-    fn group(
-        &mut self,
-        rng: &mut ChaCha8Rng,
-        name: String,
-        width: usize,
-        chunk: usize,
-        layers: f64,
-        block: Option<usize>,
-    ) -> usize {
+    fn group(&mut self, rng: &mut ChaCha8Rng, name: String, width: usize, chunk: usize, layers: f64, block: Option<usize>) -> usize {
         let scale = layers.sqrt() * (0.8 * (rng.random::<f64>() + rng.random::<f64>() + rng.random::<f64>() - 1.5)).exp();
         let decay = rng.random_range(1.0..4.0);
-        let mut channels: Vec<f64> = (0..width)
-            .map(|channel| scale * (-decay * channel as f64 / width as f64).exp() * rng.random_range(0.7..1.3))
-            .collect();
+        let mut channels: Vec<f64> =
+            (0..width).map(|channel| scale * (-decay * channel as f64 / width as f64).exp() * rng.random_range(0.7..1.3)).collect();
         channels.sort_by(|a, b| b.total_cmp(a));
         let saliency = channels.chunks(chunk).map(|chunk| chunk.iter().sum()).collect();
         self.groups.push(Channels { name, saliency, block });
@@ -108,8 +98,7 @@ impl Network {
         let (tile_m, tile_n, tile_k, slots) = (128, 32, 32, 160);
         // One draw per pair of tiles: channels of the same tile take the same time.
         let tiles = (inputs * input_chunk).div_ceil(tile_k) + 1;
-        let noise: Vec<f64> =
-            (0..tiles * ((outputs * output_chunk).div_ceil(tile_n) + 1)).map(|_| rng.random_range(0.96..1.04)).collect();
+        let noise: Vec<f64> = (0..tiles * ((outputs * output_chunk).div_ceil(tile_n) + 1)).map(|_| rng.random_range(0.96..1.04)).collect();
         let table = (0..=inputs)
             .map(|i| {
                 (0..=outputs)
@@ -198,9 +187,7 @@ impl Network {
                     let layers = self.layers.iter().filter(|layer| layer.output == index);
                     layers.map(|layer| layer.table[layer.input.map_or(1, |g| widths[g])][o]).sum()
                 };
-                let chunks = (0..widths[index])
-                    .map(|o| Chunk { value: group.saliency[o], cost: latency(o + 1) - latency(o) })
-                    .collect();
+                let chunks = (0..widths[index]).map(|o| Chunk { value: group.saliency[o], cost: latency(o + 1) - latency(o) }).collect();
                 Group { name: group.name.clone(), min_chunks: 1, chunks }
             })
             .collect()
