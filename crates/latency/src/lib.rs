@@ -19,13 +19,16 @@
 //! This crate knows nothing about pruning, groups or accuracy: models reach it as bytes.
 
 mod affinity;
+mod calibration;
 mod command;
+mod comparison;
 mod error;
 mod lock;
 mod machine;
 mod measurement;
 mod model;
 mod onnxruntime;
+mod profiler;
 mod protocol;
 mod runtime;
 mod sampling;
@@ -35,15 +38,19 @@ mod table;
 mod target;
 mod tensor;
 mod tract;
+mod worker;
 
 pub use affinity::{Pinned, allowed_cores};
+pub use calibration::{Calibration, CalibrationPoint, fit};
 pub use command::{CommandRuntime, LatencyReading, Unit};
+pub use comparison::{Comparison, NoiseFloor, compare, compare_candidates, self_test};
 pub use error::Error;
 pub use lock::{DeviceLock, LOCK_WAIT};
 pub use machine::{Gpu, Machine};
 pub use measurement::Measurement;
 pub use model::{ElementType, InputSpec, ModelBytes};
 pub use onnxruntime::{MINIMUM_VERSION as ORT_MINIMUM_VERSION, OrtLibrary, OrtRuntime, Provider};
+pub use profiler::{Probes, Profiler};
 pub use protocol::{
     Cache, EVICT_BYTES, Mode, PROTOCOL_VERSION, Protocol, SUSTAINED_S, WarmUp,
 };
@@ -55,3 +62,4 @@ pub use table::{EXCHANGE_VERSION, TableStore, read_inputs, structure_key, table_
 pub use target::{Optimization, TargetKind, TargetOptions, TargetSpec, runtime};
 pub use tensor::{INPUT_SEED, Tensor, TensorData};
 pub use tract::TractRuntime;
+pub use worker::{PROCESSES, WorkerCommand, measure_in_processes, worker_main};

@@ -86,7 +86,7 @@ impl Default for Protocol {
             time_limit_s: 5.0,
             warm_up: WarmUp { min_runs: 3, min_s: 0.2, max_s: 10.0, agreement: 0.01 },
             round_s: 0.01,
-            min_rounds: 5,
+            min_rounds: 12,
             sentinel_drift: 0.02,
             mode: Mode::Burst,
             cache: Cache::Warm,
@@ -102,13 +102,14 @@ impl Protocol {
             time_limit_s: 0.5,
             warm_up: WarmUp { min_runs: 3, min_s: 0.05, max_s: 0.5, agreement: 0.02 },
             round_s: 0.004,
+            min_rounds: 6,
             ..Self::default()
         }
     }
 
     /// For values that decide: 1 %, several seconds per model.
     pub fn confirm() -> Self {
-        Self { time_limit_s: 8.0, min_rounds: 8, ..Self::default() }
+        Self { time_limit_s: 8.0, min_rounds: 20, ..Self::default() }
     }
 
     /// Checks that the protocol can be followed.

@@ -99,7 +99,9 @@ pub(crate) struct Rounds<'a> {
     sentinel_s: Vec<f64>,
     active: Vec<bool>,
     spent_s: Vec<f64>,
+    valid: Vec<usize>,
     next_check: Vec<usize>,
+    machine: Machine,
     _pinned: Option<Pinned>,
 }
 
@@ -116,6 +118,8 @@ impl<'a> Rounds<'a> {
         protocol: &'a Protocol,
     ) -> Result<Self, Error> {
         protocol.check()?;
+        // Before pinning: the machine's cores, not this measurement's.
+        let machine = Machine::detect();
         let pinned = candidates
             .first()
             .and_then(|c| c.prepared.affinity())
@@ -150,7 +154,9 @@ impl<'a> Rounds<'a> {
             sentinel_s: Vec::new(),
             active: vec![true; n],
             spent_s: vec![0.0; n],
+            valid: vec![0; n],
             next_check: vec![protocol.min_rounds; n],
+            machine,
             _pinned: pinned,
         })
     }
@@ -170,6 +176,7 @@ impl<'a> Rounds<'a> {
         if self.sentinel.is_some() {
             order.push(n);
         }
+        let share = 1.0 / self.active.iter().filter(|a| **a).count() as f64;
         order.shuffle(&mut self.rng);
         let mut round = Round { samples: vec![None; n], valid: true };
         for slot in order {
@@ -180,10 +187,20 @@ impl<'a> Rounds<'a> {
                         sample(sentinel.prepared.as_mut(), self.sentinel_timing, &mut self.evictor)?;
                     round.valid = self.sentinel_agrees(median_of(&mut times));
                 }
+                // The sentinel runs for all; each candidate's time limit bears its share.
+                let seconds = start.elapsed().as_secs_f64() * share;
+                for (spent, active) in self.spent_s.iter_mut().zip(&self.active) {
+                    *spent += if *active { seconds } else { 0.0 };
+                }
             } else {
                 let prepared = self.candidates[slot].prepared.as_mut();
                 round.samples[slot] = Some(sample(prepared, self.timings[slot], &mut self.evictor)?);
                 self.spent_s[slot] += start.elapsed().as_secs_f64();
+            }
+        }
+        if round.valid {
+            for (valid, samples) in self.valid.iter_mut().zip(&round.samples) {
+                *valid += usize::from(samples.is_some());
             }
         }
         self.rounds.push(round);
@@ -199,7 +216,7 @@ impl<'a> Rounds<'a> {
     }
 
     /// Takes candidates whose interval is narrow enough out of further rounds.
-    fn retire_resolved(&mut self) {
+    pub(crate) fn retire_resolved(&mut self) {
         for i in 0..self.candidates.len() {
             if self.active[i] && self.due(i) && self.is_precise(i) {
                 self.active[i] = false;
@@ -209,7 +226,7 @@ impl<'a> Rounds<'a> {
 
     /// Whether candidate `i` reached the next point of the grid; moves the grid on.
     pub(crate) fn due(&mut self, i: usize) -> bool {
-        let valid = self.valid_rounds(i);
+        let valid = self.valid[i];
         if valid < self.next_check[i] {
             return false;
         }
@@ -222,10 +239,6 @@ impl<'a> Rounds<'a> {
         let series = vec![self.valid_samples(i)];
         let ci = interval(&series, self.timings[i].runs, 300, self.protocol);
         half_width(ci, median(&series[0])) <= self.protocol.precision
-    }
-
-    fn valid_rounds(&self, i: usize) -> usize {
-        self.rounds.iter().filter(|r| r.valid && r.samples[i].is_some()).count()
     }
 
     fn valid_samples(&self, i: usize) -> Vec<f64> {
@@ -256,30 +269,32 @@ impl<'a> Rounds<'a> {
         if valid.0.len() >= self.protocol.min_rounds { valid } else { pairs(true) }
     }
 
-    /// One measurement per candidate. Where the sentinel left fewer than the least number of
-    /// rounds, all rounds are used and the result is unresolved.
+    /// Whether candidate `i` takes part in further rounds.
+    pub(crate) fn is_active(&self, i: usize) -> bool {
+        self.active[i]
+    }
+
+    /// One measurement per candidate.
     pub(crate) fn measurements(&self) -> Vec<Measurement> {
-        let machine = Machine::detect();
-        self.candidates
-            .iter()
-            .enumerate()
-            .map(|(i, candidate)| {
-                let sound = self.valid_rounds(i) >= self.protocol.min_rounds;
-                let samples =
-                    if sound { self.valid_samples(i) } else { self.samples_where(i, |_| true) };
-                let invalid =
-                    self.rounds.iter().filter(|r| !r.valid && r.samples[i].is_some()).count();
-                let origin = Origin {
-                    model: candidate.name.clone(),
-                    model_key: candidate.model_key.clone(),
-                    runtime: candidate.runtime.clone(),
-                    machine: machine.clone(),
-                    setup_s: candidate.prepared.setup_s(),
-                };
-                let runs = self.timings[i].runs;
-                Measurement::from_samples(origin, &[samples], runs, invalid, sound, self.protocol)
-            })
-            .collect()
+        (0..self.candidates.len()).map(|i| self.measurement(i)).collect()
+    }
+
+    /// The measurement of candidate `i` so far. Where the sentinel left fewer than the least number
+    /// of rounds, all rounds are used and the result is unresolved.
+    pub(crate) fn measurement(&self, i: usize) -> Measurement {
+        let candidate = &self.candidates[i];
+        let sound = self.valid[i] >= self.protocol.min_rounds;
+        let samples = if sound { self.valid_samples(i) } else { self.samples_where(i, |_| true) };
+        let invalid = self.rounds.iter().filter(|r| !r.valid && r.samples[i].is_some()).count();
+        let origin = Origin {
+            model: candidate.name.clone(),
+            model_key: candidate.model_key.clone(),
+            runtime: candidate.runtime.clone(),
+            machine: self.machine.clone(),
+            setup_s: candidate.prepared.setup_s(),
+        };
+        let runs = self.timings[i].runs;
+        Measurement::from_samples(origin, &[samples], runs, invalid, sound, self.protocol)
     }
 }
 

@@ -1,0 +1,193 @@
+//! Models against each other, and a model against itself: the noise floor.
+
+use serde::{Deserialize, Serialize};
+
+use crate::error::Error;
+use crate::lock::{DeviceLock, LOCK_WAIT};
+use crate::measurement::{Measurement, half_width};
+use crate::model::ModelBytes;
+use crate::protocol::Protocol;
+use crate::runtime::Runtime;
+use crate::sampling::{Candidate, Rounds};
+use crate::sentinel::sentinel_model;
+use crate::statistics::{PairComparison, Verdict, compare_rounds, median, quantile};
+
+/// Interleaved measurements of several models and every other one against the first.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Comparison {
+    /// One per model, in order.
+    pub measurements: Vec<Measurement>,
+    /// Models 2, 3, … against the first.
+    pub pairs: Vec<PairComparison>,
+}
+
+impl Comparison {
+    /// The first pair that the noise left undecided, as an error.
+    ///
+    /// # Errors
+    /// [`Error::TooNoisy`] naming the pair.
+    pub fn decided(&self) -> Result<(), Error> {
+        match self.pairs.iter().find(|p| p.verdict == Verdict::Unresolved) {
+            None => Ok(()),
+            Some(pair) => Err(Error::TooNoisy {
+                what: format!("the ratio of `{}` to `{}`", pair.b, pair.a),
+                noise: half_width(pair.ci, pair.ratio),
+                needed: crate::statistics::EQUIVALENCE,
+            }),
+        }
+    }
+}
+
+/// Measures `models` in the same rounds until every latency reaches the protocol's precision and
+/// every pair has a verdict, or the time limit comes.
+///
+/// Verdicts come from per-round ratios, which drifts of the machine do not touch, so they may be
+/// resolved where the latencies themselves are not.
+///
+/// # Errors
+/// [`Error::DeviceBusy`], [`Error::ProtocolInvalid`], and the runtime's errors.
+pub fn compare(
+    runtime: &dyn Runtime,
+    models: &[ModelBytes],
+    protocol: &Protocol,
+) -> Result<Comparison, Error> {
+    let _lock = DeviceLock::acquire(LOCK_WAIT)?;
+    let mut candidates =
+        models.iter().map(|m| Candidate::new(runtime, m)).collect::<Result<Vec<_>, _>>()?;
+    let mut sentinel = Candidate::new(runtime, &sentinel_model())?;
+    compare_candidates(&mut candidates, Some(&mut sentinel), protocol)
+}
+
+/// [`compare`] for candidates that are already prepared, perhaps on different runtimes.
+///
+/// # Errors
+/// Those of [`crate::interleave`].
+pub fn compare_candidates(
+    candidates: &mut [Candidate],
+    sentinel: Option<&mut Candidate>,
+    protocol: &Protocol,
+) -> Result<Comparison, Error> {
+    let names: Vec<String> = candidates.iter().map(|c| c.name.clone()).collect();
+    let mut rounds = Rounds::start(candidates, sentinel, protocol)?;
+    let pairs_of = |rounds: &Rounds<'_>| -> Vec<PairComparison> {
+        (1..names.len())
+            .map(|i| {
+                let (a, b) = rounds.paired(0, i);
+                let names = (names[0].as_str(), names[i].as_str());
+                compare_rounds(names, &a, &b, protocol.confidence, protocol.seed)
+            })
+            .collect()
+    };
+    while rounds.step()? {
+        let due = (0..names.len()).fold(false, |due, i| rounds.due(i) | due);
+        if due
+            && (0..names.len()).all(|i| rounds.is_precise(i))
+            && pairs_of(&rounds).iter().all(|p| p.verdict != Verdict::Unresolved)
+        {
+            break;
+        }
+    }
+    let pairs = pairs_of(&rounds);
+    Ok(Comparison { measurements: rounds.measurements(), pairs })
+}
+
+/// What a device can tell apart, from measuring a model against itself.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct NoiseFloor {
+    /// Half the spread (5th to 95th percentile) of the A/A ratios of medians: a difference smaller
+    /// than this is noise.
+    pub ratio: f64,
+    /// Trials made.
+    pub trials: usize,
+    /// Share of trials that came out equivalent.
+    pub equivalent_share: f64,
+    /// Share of trials that called one copy faster or slower: false alarms.
+    pub false_share: f64,
+    /// The ratios themselves.
+    pub ratios: Vec<f64>,
+}
+
+impl NoiseFloor {
+    /// From the A/A comparisons of a self-test.
+    pub fn of(pairs: &[PairComparison]) -> Self {
+        let ratios: Vec<f64> = pairs.iter().map(|p| p.ratio).collect();
+        let share = |wanted: &dyn Fn(Verdict) -> bool| {
+            pairs.iter().filter(|p| wanted(p.verdict)).count() as f64 / pairs.len().max(1) as f64
+        };
+        Self {
+            ratio: (quantile(&ratios, 0.95) - quantile(&ratios, 0.05)) / 2.0 / median(&ratios),
+            trials: pairs.len(),
+            equivalent_share: share(&|v| v == Verdict::Equivalent),
+            false_share: share(&|v| matches!(v, Verdict::Faster | Verdict::Slower)),
+            ratios,
+        }
+    }
+
+    /// Whether equal models are recognised as such often enough (95 %).
+    pub fn passed(&self) -> bool {
+        self.equivalent_share >= 0.95
+    }
+
+    /// Refuses a tolerance finer than the device can tell apart.
+    ///
+    /// # Errors
+    /// [`Error::TooNoisy`].
+    pub fn allows(&self, tolerance: f64) -> Result<(), Error> {
+        if self.ratio <= tolerance {
+            return Ok(());
+        }
+        Err(Error::TooNoisy {
+            what: "a latency on this device".into(),
+            noise: self.ratio,
+            needed: tolerance,
+        })
+    }
+}
+
+/// Measures `model` against another copy of itself `trials` times, loading both anew each time
+/// (where the copies lie in memory is part of the noise).
+///
+/// # Errors
+/// Those of [`compare`].
+pub fn self_test(
+    runtime: &dyn Runtime,
+    model: &ModelBytes,
+    trials: usize,
+    protocol: &Protocol,
+) -> Result<NoiseFloor, Error> {
+    let _lock = DeviceLock::acquire(LOCK_WAIT)?;
+    let mut pairs = Vec::with_capacity(trials);
+    for trial in 0..trials {
+        let protocol = Protocol { seed: protocol.seed.wrapping_add(trial as u64), ..protocol.clone() };
+        let copies = [model.clone(), model.clone()];
+        pairs.extend(compare(runtime, &copies, &protocol)?.pairs);
+    }
+    Ok(NoiseFloor::of(&pairs))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn pair(ratio: f64, verdict: Verdict) -> PairComparison {
+        PairComparison { a: "A".into(), b: "B".into(), ratio, ci: (ratio - 0.04, ratio + 0.04), verdict, rounds: 9 }
+    }
+
+    #[test]
+    fn the_noise_floor_is_half_the_spread_of_ratios() {
+        let pairs: Vec<_> =
+            (0..=20).map(|i| pair(0.98 + 0.002 * f64::from(i), Verdict::Equivalent)).collect();
+        let floor = NoiseFloor::of(&pairs);
+        assert!((floor.ratio - 0.018).abs() < 1e-9, "{floor:?}");
+        assert!(floor.passed() && floor.allows(0.02).is_ok());
+        let text = floor.allows(0.01).unwrap_err().to_string();
+        assert!(text.contains("±1.8 %") && text.contains("time limit"), "{text}");
+    }
+
+    #[test]
+    fn an_undecided_pair_is_an_error_that_names_it() {
+        let comparison = Comparison { measurements: Vec::new(), pairs: vec![pair(1.0, Verdict::Unresolved)] };
+        let text = comparison.decided().unwrap_err().to_string();
+        assert!(text.contains("`B` to `A`") && text.contains("±4.0 %"), "{text}");
+    }
+}
