@@ -7,11 +7,13 @@
 //! shapes and constants of all values.
 
 mod attributes;
+mod cost;
 pub mod coupling;
 mod decision;
 mod error;
 mod facts;
 mod graph;
+mod layer_model;
 mod model;
 mod movement;
 pub mod ops;
@@ -19,11 +21,13 @@ pub mod proto;
 pub mod surgery;
 mod tensor;
 
+pub use cost::{Costs, NodeCost, cost};
 pub use coupling::{Branch, BranchId, Frozen, Group, GroupId, Groups, Layer, Member, Role};
 pub use decision::{Decision, NamedDecision, NamedGroup};
 pub use error::{Error, Result};
 pub use facts::{Fact, Facts, Inference, InputShapes, Outputs};
 pub use graph::{Graph, Node, NodeId, Source, Value, ValueId};
+pub use layer_model::layer_model;
 pub use model::{Model, write_atomically};
 pub use movement::{broadcast, for_each_index, strides};
 pub use tensor::{Data, Tensor};

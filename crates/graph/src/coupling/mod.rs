@@ -12,6 +12,7 @@ pub(crate) mod rules;
 use serde::{Deserialize, Serialize};
 
 pub use branch::{Branch, BranchId};
+pub(crate) use group::layer_axes;
 
 use crate::error::Result;
 use crate::facts::Facts;

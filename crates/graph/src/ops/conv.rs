@@ -40,7 +40,7 @@ impl Conv {
     /// Whether a grouped convolution is coupled by whole partitions (a channel is a partition, `group` shrinks; depthwise
     /// is the case of one channel each) or by slabs (a channel is the same position in every partition). Both are exact;
     /// the finer of the two is taken.
-    pub(super) fn by_partition(group: usize, inputs: usize, outputs: usize) -> bool {
+    pub(crate) fn by_partition(group: usize, inputs: usize, outputs: usize) -> bool {
         group > 1 && group >= inputs.max(outputs)
     }
 
@@ -87,6 +87,11 @@ impl Conv {
             r.set_int("group", (x[1] / inputs) as i64);
         }
         Ok(())
+    }
+
+    /// Multiply-accumulates: every output element sums over a partition's channels and the kernel.
+    pub(super) fn macs(weight: &[usize], out: &[usize]) -> u64 {
+        (out.iter().product::<usize>() * weight[1..].iter().product::<usize>()) as u64
     }
 }
 

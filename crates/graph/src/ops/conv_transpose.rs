@@ -115,6 +115,11 @@ impl ConvTranspose {
         }
         Ok(())
     }
+
+    /// Multiply-accumulates: every input element is spread over a partition's output channels and the kernel.
+    pub(super) fn macs(x: &[usize], weight: &[usize]) -> u64 {
+        (x.iter().product::<usize>() * weight[1..].iter().product::<usize>()) as u64
+    }
 }
 
 fn join_bias(c: &mut Coupling, out: &Axis) {

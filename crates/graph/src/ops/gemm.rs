@@ -63,4 +63,9 @@ impl Gemm {
         }
         Ok(())
     }
+
+    /// Multiply-accumulates: M·N·K.
+    pub(super) fn macs(&self, a: &[usize], out: &[usize]) -> u64 {
+        (out.iter().product::<usize>() * a[usize::from(!self.trans_a)]) as u64
+    }
 }

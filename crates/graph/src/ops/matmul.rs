@@ -63,3 +63,8 @@ pub(super) fn couple(c: &mut Coupling) -> Result<()> {
     }
     Ok(())
 }
+
+/// Multiply-accumulates: every output element sums over the contracted axis.
+pub(super) fn macs(a: &[usize], out: &[usize]) -> u64 {
+    (out.iter().product::<usize>() * a.last().copied().unwrap_or(1)) as u64
+}

@@ -318,4 +318,45 @@ impl Op {
             | Self::Opaque(_) => Ok(()),
         }
     }
+
+    /// Multiply-accumulates for these shapes of operands and output; 0 where a shape is not known.
+    pub fn macs(&self, inputs: &[Option<&[usize]>], out: &[usize]) -> u64 {
+        let (Some(Some(a)), b) = (inputs.first(), inputs.get(1).copied().flatten()) else { return 0 };
+        match self {
+            Self::Conv(_) => b.map_or(0, |w| Conv::macs(w, out)),
+            Self::ConvTranspose(_) => b.map_or(0, |w| ConvTranspose::macs(a, w)),
+            Self::Gemm(o) => o.macs(a, out),
+            Self::MatMul => matmul::macs(a, out),
+            Self::BatchNormalization(_)
+            | Self::LayerNormalization(_)
+            | Self::Unary(_)
+            | Self::Binary(_)
+            | Self::Where
+            | Self::Concat(_)
+            | Self::Split(_)
+            | Self::Slice(_)
+            | Self::Gather(_)
+            | Self::Pad(_)
+            | Self::Pool(_)
+            | Self::Reduce(_)
+            | Self::Softmax(_)
+            | Self::Reshape(_)
+            | Self::Flatten(_)
+            | Self::Transpose(_)
+            | Self::Squeeze(_)
+            | Self::Unsqueeze(_)
+            | Self::Resize(_)
+            | Self::Expand
+            | Self::Shape
+            | Self::Constant
+            | Self::ConstantOfShape(_)
+            | Self::Range
+            | Self::Opaque(_) => 0,
+        }
+    }
+
+    /// An operator that multiplies with a weight.
+    pub fn is_layer(&self) -> bool {
+        matches!(self, Self::Conv(_) | Self::ConvTranspose(_) | Self::Gemm(_) | Self::MatMul)
+    }
 }
