@@ -1,0 +1,250 @@
+//! The command line: every flag is defined once, here; parsing, help and the configuration file follow from it.
+
+mod prune;
+mod target;
+
+use std::path::PathBuf;
+
+use clap::builder::styling::{AnsiColor, Styles};
+use clap::{Args, Parser, Subcommand};
+use train::data::{DataSpec, Normalization};
+
+use crate::files::Shape;
+
+pub use prune::PruneArgs;
+pub use target::{RuntimeArgs, TargetArgs};
+
+const EXIT_CODES: &str = "\
+Exit codes: 0 done, 1 error, 2 usage, 3 budget not reached, 4 noise too high to say, 130 stopped by Ctrl-C.
+Logs: SECATEUR_LOG=warn|info|debug. Latency tables are cached in $SECATEUR_CACHE, else in the user's cache folder.";
+
+const STYLES: Styles = Styles::styled().header(AnsiColor::Green.on_default().bold()).usage(AnsiColor::Green.on_default().bold()).literal(AnsiColor::Cyan.on_default());
+
+/// Prune a trained neural network to a latency budget, as measured on the device it will run on.
+#[derive(Debug, Parser)]
+#[command(name = "secateur", version, after_help = EXIT_CODES, styles = STYLES, args_override_self = true, max_term_width = 110)]
+pub struct Cli {
+    #[command(flatten)]
+    pub shared: Shared,
+    #[command(subcommand)]
+    pub command: Command,
+}
+
+/// Flags of every command.
+#[derive(Debug, Args)]
+pub struct Shared {
+    /// Print the answer as one JSON document (with schema_version) and nothing else on standard output.
+    #[arg(long, global = true)]
+    pub json: bool,
+    /// Show no progress.
+    #[arg(long, short, global = true)]
+    pub quiet: bool,
+    /// TOML file with flags under their own names (`budget = "50%"`), or under `[command]`; flags given here win.
+    #[arg(long, global = true, value_name = "FILE.toml")]
+    pub config: Option<PathBuf>,
+}
+
+#[derive(Debug, Subcommand)]
+pub enum Command {
+    /// Show what of a network can be pruned: groups, constraints, what is frozen and why, parameters, MACs.
+    Inspect(InspectArgs),
+    /// Time a network's layers on a target and show where its latency goes.
+    Profile(ProfileArgs),
+    /// Measure networks against each other in interleaved rounds; every other one is compared with the first.
+    Measure(MeasureArgs),
+    /// Accuracy of a network on the test split of a data set.
+    Eval(EvalArgs),
+    /// Prune a network to a latency budget and fine-tune it. The main job.
+    Prune(Box<PruneArgs>),
+    /// Apply a plan.json to a network of the structure it was made for.
+    Apply(ApplyArgs),
+    /// Go on with a run that was stopped or killed.
+    Resume(ResumeArgs),
+    /// The main job on a made-up problem, nothing to install: train a small network, prune it to half its latency.
+    Demo(DemoArgs),
+    /// What this machine offers: runtimes, providers, versions, and how finely it can measure.
+    Doctor(DoctorArgs),
+    /// Measure in a process of its own; reads a job from standard input.
+    #[command(hide = true)]
+    Worker,
+}
+
+impl Command {
+    /// As it is called on the command line and in JSON.
+    pub fn name(&self) -> &'static str {
+        match self {
+            Self::Inspect(_) => "inspect",
+            Self::Profile(_) => "profile",
+            Self::Measure(_) => "measure",
+            Self::Eval(_) => "eval",
+            Self::Prune(_) => "prune",
+            Self::Apply(_) => "apply",
+            Self::Resume(_) => "resume",
+            Self::Demo(_) => "demo",
+            Self::Doctor(_) => "doctor",
+            Self::Worker => "worker",
+        }
+    }
+}
+
+/// Sizes of inputs that the file leaves open.
+#[derive(Debug, Args)]
+pub struct ShapeArgs {
+    /// Size of a dynamic batch dimension.
+    #[arg(long, default_value_t = 1, value_parser = clap::value_parser!(u32).range(1..=65536))]
+    pub batch: u32,
+    /// Shape of an input with other dynamic dimensions; may be repeated.
+    #[arg(long, value_name = "NAME=D0,D1,…")]
+    pub shape: Vec<Shape>,
+}
+
+/// Labelled images and how the network wants them.
+#[derive(Debug, Args)]
+pub struct DataArgs {
+    /// Labelled data: cifar10:DIR (binary records), imagefolder:DIR (one folder per class, or labels.csv), npz:FILE (x and y), synthetic[:TRAIN,TEST[,SEED]].
+    #[arg(long, value_name = "SPEC")]
+    pub data: Option<DataSpec>,
+    /// How pixels become inputs: imagenet ((x/255-mean)/std), raw255 (0…255), unit (0…1), tf (-1…1), bgr-caffe (BGR minus 104, 117, 123).
+    #[arg(long, value_name = "NAME", default_value_t = secateur::Settings::default().preprocess, value_parser = preprocess)]
+    pub preprocess: String,
+}
+
+fn preprocess(name: &str) -> Result<String, train::Error> {
+    name.parse::<Normalization>().map(|_| name.to_owned())
+}
+
+#[derive(Debug, Args)]
+pub struct InspectArgs {
+    /// The ONNX file.
+    pub model: PathBuf,
+    #[command(flatten)]
+    pub shapes: ShapeArgs,
+    /// Show every group, branch and layer on a line of its own instead of summing up equal ones.
+    #[arg(long)]
+    pub all: bool,
+}
+
+#[derive(Debug, Args)]
+pub struct ProfileArgs {
+    /// The ONNX file.
+    pub model: PathBuf,
+    #[command(flatten)]
+    pub target: TargetArgs,
+    /// Latency table to read and add to; the user's cache where not given.
+    #[arg(long, value_name = "FILE.sqlite")]
+    pub table: Option<PathBuf>,
+    /// Batch size the latency is meant for.
+    #[arg(long, default_value_t = 1, value_parser = clap::value_parser!(u32).range(1..=4096))]
+    pub latency_batch: u32,
+    /// Channels pruned together, which sets the widths that are timed; 0: by the width of the group.
+    #[arg(long, default_value_t = 0)]
+    pub chunk: usize,
+    /// Networks measured to calibrate the table.
+    #[arg(long, default_value_t = secateur::Settings::default().calibration_networks)]
+    pub calibration_networks: usize,
+    /// Seed of the networks measured for calibration.
+    #[arg(long, default_value_t = 0)]
+    pub seed: u64,
+    /// Add the measurements of an exported table first.
+    #[arg(long, value_name = "FILE.json")]
+    pub import: Option<PathBuf>,
+    /// Write the whole table, with the measurements behind it, to a JSON file.
+    #[arg(long, value_name = "FILE.json")]
+    pub export: Option<PathBuf>,
+}
+
+#[derive(Debug, Args)]
+pub struct MeasureArgs {
+    /// ONNX files; the first is what the others are compared with.
+    #[arg(required = true, num_args = 1..)]
+    pub models: Vec<PathBuf>,
+    #[command(flatten)]
+    pub target: TargetArgs,
+    #[command(flatten)]
+    pub shapes: ShapeArgs,
+    /// Relative half-width of each latency's interval at which measuring stops.
+    #[arg(long, default_value_t = 0.01)]
+    pub precision: f64,
+    /// Seconds of sampling per model at most.
+    #[arg(long, default_value_t = 8.0)]
+    pub time_limit: f64,
+    /// Fresh processes to measure in, for latencies that decide something; the spread between processes exceeds that within one.
+    #[arg(long, default_value_t = 1, value_parser = clap::value_parser!(u32).range(1..=32))]
+    pub processes: u32,
+}
+
+#[derive(Debug, Args)]
+pub struct EvalArgs {
+    /// The ONNX file.
+    pub model: PathBuf,
+    #[command(flatten)]
+    pub data: DataArgs,
+    /// Runtime to run it on: ort, tract. Without it, the interpreter that also trains.
+    #[arg(long, value_name = "RUNTIME")]
+    pub runtime: Option<latency::TargetSpec>,
+    #[command(flatten)]
+    pub options: RuntimeArgs,
+    /// Images of the test split to use, from its beginning; all where not given.
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u64).range(1..))]
+    pub images: Option<u64>,
+}
+
+#[derive(Debug, Args)]
+pub struct ApplyArgs {
+    /// The plan.json of a run.
+    pub plan: PathBuf,
+    /// The dense network.
+    pub model: PathBuf,
+    /// The file to write; must not exist.
+    #[arg(long, short, value_name = "FILE.onnx")]
+    pub out: PathBuf,
+}
+
+#[derive(Debug, Args)]
+pub struct ResumeArgs {
+    /// The directory that was given to `prune --out`.
+    pub dir: PathBuf,
+}
+
+#[derive(Debug, Args)]
+pub struct DemoArgs {
+    /// Directory to work in; must be new or empty.
+    #[arg(long, value_name = "DIR", default_value = "secateur-demo")]
+    pub out: PathBuf,
+    /// Seed of images, weights and choices.
+    #[arg(long, default_value_t = 0)]
+    pub seed: u64,
+}
+
+#[derive(Debug, Args)]
+pub struct DoctorArgs {
+    #[command(flatten)]
+    pub target: TargetArgs,
+    /// Relative difference that must be told apart; exit code 4 where this machine cannot.
+    #[arg(long, default_value_t = secateur::Settings::default().tolerance)]
+    pub tolerance: f64,
+    /// Times a small model is measured against itself.
+    #[arg(long, default_value_t = 9, value_parser = clap::value_parser!(u32).range(2..=1000))]
+    pub trials: u32,
+}
+
+#[cfg(test)]
+mod tests {
+    use clap::CommandFactory;
+
+    use super::*;
+
+    #[test]
+    fn the_definition_is_consistent() {
+        Cli::command().debug_assert();
+    }
+
+    #[test]
+    fn every_flag_is_explained() {
+        for sub in Cli::command().get_subcommands() {
+            for a in sub.get_arguments().filter(|a| !a.is_hide_set()) {
+                assert!(a.get_help().is_some(), "{} {}", sub.get_name(), a.get_id());
+            }
+        }
+    }
+}

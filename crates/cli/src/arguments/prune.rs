@@ -1,0 +1,199 @@
+//! The flags of the main job. Their defaults are those of the library's settings.
+
+use std::path::PathBuf;
+
+use clap::Args;
+use clap::builder::{PossibleValuesParser, TypedValueParser};
+use secateur::{Budget, Criterion, Method, Settings, Solver};
+use train::data::{Augment, DataSpec};
+use train::loss::Distill;
+use train::optim::Optimizer;
+
+use super::{DataArgs, TargetArgs};
+use crate::failure::{Failure, Result};
+
+fn defaults() -> Settings {
+    Settings::default()
+}
+
+#[derive(Debug, Args)]
+pub struct PruneArgs {
+    /// The trained ONNX file.
+    pub model: PathBuf,
+    /// What the network may cost: a time (5ms, 800us), a share of the dense latency (50%), or a speed-up (2x).
+    #[arg(long, value_name = "BUDGET")]
+    pub budget: Budget,
+    /// Directory of the run: pruned.onnx, plan.json, report.html, journal; must be new or empty.
+    #[arg(long, short, value_name = "DIR")]
+    pub out: PathBuf,
+    #[command(flatten)]
+    pub data: DataArgs,
+    #[command(flatten)]
+    pub target: TargetArgs,
+    #[command(flatten)]
+    pub choice: ChoiceArgs,
+    #[command(flatten)]
+    pub tuning: TuningArgs,
+    /// Seed of everything random.
+    #[arg(long, default_value_t = defaults().seed)]
+    pub seed: u64,
+}
+
+/// How it is decided what goes.
+#[derive(Debug, Args)]
+#[command(next_help_heading = "What is pruned")]
+pub struct ChoiceArgs {
+    /// The measured latency ends in [budget·(1 − tolerance), budget].
+    #[arg(long, default_value_t = defaults().tolerance)]
+    pub tolerance: f64,
+    /// halp: saliency against latency; uniform: one width fraction for all; flops: saliency against multiply-accumulates.
+    #[arg(long, default_value_t = defaults().method, value_parser = PossibleValuesParser::new(["halp", "uniform", "flops"]).try_map(|s| s.parse::<Method>()))]
+    pub method: Method,
+    /// joint: widths and branches together, exactly; exact: prefix choice with input widths frozen; published: HALP's greedy programme.
+    #[arg(long, default_value_t = defaults().solver, value_parser = PossibleValuesParser::new(["joint", "exact", "published"]).try_map(|s| s.parse::<Solver>()))]
+    pub solver: Solver,
+    /// What a channel is worth; taylor-* need data, the others only the weights.
+    #[arg(long, default_value = "taylor-bn", value_parser = PossibleValuesParser::new(["taylor-bn", "taylor-weight", "magnitude", "bn-scale"]).try_map(|s| s.parse::<Criterion>()))]
+    pub criterion: Criterion,
+    /// Pruning steps on the way to the budget.
+    #[arg(long, default_value_t = defaults().steps)]
+    pub steps: usize,
+    /// Mini-batches per step on which saliency is collected, the network training meanwhile.
+    #[arg(long, default_value_t = defaults().step_batches)]
+    pub step_batches: usize,
+    /// Channels pruned together; 0: by the width of the group.
+    #[arg(long, default_value_t = defaults().chunk)]
+    pub chunk: usize,
+    /// Keep all residual branches; only widths change.
+    #[arg(long)]
+    pub no_depth: bool,
+    /// Held-out images on which the damage of removing a branch is measured.
+    #[arg(long, value_name = "N", default_value_t = defaults().damage_images)]
+    pub damage_images: usize,
+    /// Networks measured to calibrate the latency table.
+    #[arg(long, value_name = "N", default_value_t = defaults().calibration_networks)]
+    pub calibration_networks: usize,
+    /// Latency table to read and add to; the user's cache where not given.
+    #[arg(long, value_name = "FILE.sqlite")]
+    pub table: Option<PathBuf>,
+    /// Batch size the latency is meant for.
+    #[arg(long, value_name = "N", default_value_t = defaults().latency_batch)]
+    pub latency_batch: usize,
+}
+
+/// Fine-tuning.
+#[derive(Debug, Args)]
+#[command(next_help_heading = "Fine-tuning")]
+pub struct TuningArgs {
+    /// Passes over the training data in all, those during pruning included; 0: none (BatchNorm is still re-estimated).
+    #[arg(long, default_value_t = defaults().recipe.epochs)]
+    pub epochs: f64,
+    /// Images per training step.
+    #[arg(long, default_value_t = defaults().recipe.batch_size)]
+    pub batch_size: usize,
+    /// Highest learning rate; cosine decay to zero after the warm-up.
+    #[arg(long, default_value_t = defaults().recipe.lr)]
+    pub lr: f32,
+    /// sgd (Nesterov momentum 0.9) or adamw.
+    #[arg(long, default_value = "sgd", value_parser = ["sgd", "adamw"])]
+    pub optimizer: String,
+    /// Decay of weights (not of BatchNorm and biases).
+    #[arg(long, default_value_t = defaults().recipe.weight_decay)]
+    pub weight_decay: f32,
+    /// Steps of linear warm-up.
+    #[arg(long, default_value_t = defaults().recipe.warmup_steps)]
+    pub warmup_steps: usize,
+    /// Label smoothing.
+    #[arg(long, default_value_t = defaults().recipe.label_smoothing)]
+    pub label_smoothing: f32,
+    /// Largest norm of the gradients; 0: no limit.
+    #[arg(long, default_value_t = defaults().recipe.clip_norm.unwrap_or(0.0))]
+    pub clip_norm: f32,
+    /// Learn from the dense network: its share of the loss, 0 to 1 (1: no labels are used) [default: 0.5].
+    #[arg(long, value_name = "SHARE", num_args = 0..=1, require_equals = true, default_missing_value = "0.5", overrides_with = "no_distill")]
+    pub distill: Option<f32>,
+    /// Learn from labels only.
+    #[arg(long, overrides_with = "distill")]
+    pub no_distill: bool,
+    /// Softening of both networks' outputs in distillation.
+    #[arg(long, default_value_t = defaults().recipe.distill.map_or(4.0, |d| d.temperature))]
+    pub temperature: f32,
+    /// Changes of training images: auto (by the data set), none, cifar (pad, crop, flip), imagenet (random part, flip).
+    #[arg(long, default_value = "auto", value_parser = ["auto", "none", "cifar", "imagenet"])]
+    pub augment: String,
+    /// Share of the training data held out for choosing; the test split is used for the final line only.
+    #[arg(long, value_name = "SHARE", default_value_t = defaults().holdout)]
+    pub holdout: f64,
+}
+
+/// Share and softening of distillation where the flags leave them open.
+const DISTILL: f32 = 0.5;
+
+impl PruneArgs {
+    /// The settings these flags stand for.
+    ///
+    /// # Errors
+    /// Settings outside their range, by flag.
+    pub fn settings(&self) -> Result<Settings> {
+        let base = defaults();
+        let (c, t) = (&self.choice, &self.tuning);
+        let adamw = Optimizer::AdamW { beta1: 0.9, beta2: 0.999, epsilon: 1e-8 };
+        let recipe = train::Recipe {
+            epochs: t.epochs,
+            batch_size: t.batch_size,
+            lr: t.lr,
+            optimizer: if t.optimizer == "adamw" { adamw } else { base.recipe.optimizer },
+            weight_decay: t.weight_decay,
+            warmup_steps: t.warmup_steps,
+            label_smoothing: t.label_smoothing,
+            clip_norm: (t.clip_norm > 0.0).then_some(t.clip_norm),
+            distill: t.distill(),
+            augment: t.augment(self.data.data.as_ref()),
+            seed: self.seed,
+            ..base.recipe.clone()
+        };
+        recipe.check().map_err(|e| Failure::Usage(e.to_string()))?;
+        let settings = Settings {
+            model: self.model.clone(),
+            data: self.data.data.as_ref().map(ToString::to_string),
+            preprocess: self.data.preprocess.clone(),
+            target: self.target.spec().to_string(),
+            budget: self.budget,
+            tolerance: c.tolerance,
+            latency_batch: c.latency_batch,
+            method: c.method,
+            solver: c.solver,
+            criterion: c.criterion,
+            steps: c.steps,
+            step_batches: c.step_batches,
+            chunk: c.chunk,
+            depth: !c.no_depth,
+            damage_images: c.damage_images,
+            calibration_networks: c.calibration_networks,
+            holdout: t.holdout,
+            recipe,
+            seed: self.seed,
+            table: c.table.clone(),
+            ..base
+        };
+        settings.check().map_err(|e| Failure::Usage(e.to_string()))?;
+        Ok(settings)
+    }
+}
+
+impl TuningArgs {
+    fn distill(&self) -> Option<Distill> {
+        let share = if self.no_distill { 0.0 } else { self.distill.unwrap_or(DISTILL) };
+        (share > 0.0).then_some(Distill { alpha: share, temperature: self.temperature })
+    }
+
+    fn augment(&self, data: Option<&DataSpec>) -> Augment {
+        match (self.augment.as_str(), data) {
+            ("cifar", _) | ("auto", Some(DataSpec::Cifar10(_))) => Augment::cifar(),
+            ("imagenet", _) | ("auto", Some(DataSpec::ImageFolder(_))) => Augment::imagenet(),
+            // The made-up images are not symmetric: a mirrored one may be of another class.
+            ("auto", Some(DataSpec::Synthetic { .. })) => Augment { flip: false, ..Augment::cifar() },
+            _ => Augment::none(),
+        }
+    }
+}

@@ -1,0 +1,65 @@
+//! `apply`: a plan onto a model.
+
+use std::path::Path;
+
+use secateur::{PLAN_VERSION, Plan};
+use serde::Serialize;
+
+use crate::arguments::{ApplyArgs, Shared};
+use crate::failure::{Failure, Result};
+use crate::files::{load_model, must_be_new, shapes};
+use crate::numbers::{count, operations, percent, thousands};
+use crate::output;
+
+#[derive(Serialize)]
+struct Body<'a> {
+    plan: &'a Path,
+    model: &'a Path,
+    out: &'a Path,
+    same_weights: bool,
+    params_before: u64,
+    params_after: u64,
+    macs_before: u64,
+    macs_after: u64,
+}
+
+/// Applies.
+///
+/// # Errors
+/// The plan names what the network does not have; the output exists.
+pub fn run(a: &ApplyArgs, shared: &Shared) -> Result<()> {
+    must_be_new(&a.out)?;
+    if !a.plan.is_file() {
+        return Err(Failure::at(&a.plan, "there is no such file; name the plan.json in the directory of a run"));
+    }
+    let plan: Plan = secateur::read_json(&a.plan)?;
+    if plan.version > PLAN_VERSION {
+        return Err(Failure::at(&a.plan, format!("it is a plan of version {}; this program knows up to {PLAN_VERSION}: update secateur", plan.version)));
+    }
+    let dense = load_model(&a.model)?;
+    let same_weights = secateur::file_hash(&a.model)? == plan.model_hash;
+    let before = secateur::Analysis::new(dense.clone(), &shapes(1, &[]))?.costs();
+    let smaller = secateur::apply(dense, &plan)?;
+    smaller.save(&a.out)?;
+    let after = secateur::Analysis::new(smaller, &shapes(1, &[]))?.costs();
+    let (params_before, params_after) = (before.params as u64, after.params as u64);
+    let (macs_before, macs_after) = (before.macs as u64, after.macs as u64);
+    if shared.json {
+        let body = Body { plan: &a.plan, model: &a.model, out: &a.out, same_weights, params_before, params_after, macs_before, macs_after };
+        return output::json("apply", body);
+    }
+    let share = |a: u64, b: u64| percent(a as f64 / b.max(1) as f64);
+    output::say(&format!(
+        "{}: {} parameters ({}), {} MACs ({}), after {}",
+        a.out.display(),
+        thousands(params_after),
+        share(params_after, params_before),
+        operations(macs_after),
+        share(macs_after, macs_before),
+        count(plan.cut.steps.len(), "step"),
+    ))?;
+    if !same_weights {
+        output::say(&format!("the plan was made for other weights ({}); the channels it names were removed from these", plan.model))?;
+    }
+    output::say("the weights are those of the model given, not fine-tuned: train it before judging its accuracy")
+}

@@ -1,0 +1,54 @@
+//! `eval`: accuracy on the test split.
+
+use std::path::Path;
+use std::time::Instant;
+
+use secateur::Engine;
+use serde::Serialize;
+
+use crate::arguments::{EvalArgs, Shared};
+use crate::failure::{Failure, Result};
+use crate::files::load_model;
+use crate::numbers::{duration, thousands};
+use crate::output;
+
+#[derive(Serialize)]
+struct Body<'a> {
+    model: &'a Path,
+    data: String,
+    preprocess: &'a str,
+    engine: String,
+    images: usize,
+    /// Top-1, percent.
+    accuracy: f64,
+    seconds: f64,
+}
+
+/// Evaluates.
+///
+/// # Errors
+/// Data that do not fit the network; what the runtime refuses.
+pub fn run(a: &EvalArgs, shared: &Shared) -> Result<()> {
+    let Some(data) = &a.data.data else {
+        return Err(Failure::Usage("eval needs labelled data: give --data, for example --data cifar10:DIR".into()));
+    };
+    let model = load_model(&a.model)?;
+    let engine = match &a.runtime {
+        Some(spec) => Engine::Runtime(a.options.apply(spec)),
+        None => Engine::Interpreter,
+    };
+    let name = match &engine {
+        Engine::Runtime(spec) => latency::runtime(spec)?.identity().to_string(),
+        Engine::Interpreter => "interpreter".into(),
+    };
+    let data = data.to_string();
+    let since = Instant::now();
+    let limit = a.images.map(|n| usize::try_from(n).unwrap_or(usize::MAX));
+    let (accuracy, images) = secateur::evaluate(&model, &data, &a.data.preprocess, &engine, limit)?;
+    let seconds = since.elapsed().as_secs_f64();
+    if shared.json {
+        return output::json("eval", Body { model: &a.model, data, preprocess: &a.data.preprocess, engine: name, images, accuracy, seconds });
+    }
+    output::say(&format!("{accuracy:.2} % of {} test images right", thousands(images as u64)))?;
+    output::say(&format!("{} on {data}, {} inputs, {name}, {}", a.model.display(), a.data.preprocess, duration(seconds)))
+}

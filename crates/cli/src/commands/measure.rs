@@ -1,0 +1,165 @@
+//! `measure`: networks against each other, interleaved.
+
+use latency::statistics::EQUIVALENCE;
+use latency::{Measurement, ModelBytes, PairComparison, Protocol, Verdict, WorkerCommand};
+use serde::Serialize;
+
+use crate::arguments::{MeasureArgs, Shared};
+use crate::failure::{Failure, Result};
+use crate::files::load_model;
+use crate::numbers::{milliseconds, percent};
+use crate::output;
+
+#[derive(Serialize)]
+struct Body<'a> {
+    target: String,
+    runtime: String,
+    machine: &'a latency::Machine,
+    protocol: &'a Protocol,
+    processes: u32,
+    models: Vec<Row<'a>>,
+    pairs: &'a [PairComparison],
+}
+
+#[derive(Serialize)]
+struct Row<'a> {
+    model: &'a str,
+    median_s: f64,
+    ci_s: (f64, f64),
+    p10_s: f64,
+    p90_s: f64,
+    min_s: f64,
+    samples: usize,
+    resolved: bool,
+    two_states: bool,
+    outliers: usize,
+    rounds_invalidated: usize,
+    setup_s: f64,
+}
+
+/// Measures.
+///
+/// # Errors
+/// The runtime refuses a model, or the noise leaves a comparison open.
+pub fn run(a: &MeasureArgs, shared: &Shared) -> Result<()> {
+    let spec = a.target.spec();
+    let models = a.models.iter().map(|path| {
+        let model = load_model(path)?;
+        let name = path.display().to_string();
+        let mut bytes = secateur::model_bytes(&name, &model, a.shapes.batch as usize)?;
+        for shape in &a.shapes.shape {
+            if let Some(input) = bytes.inputs.iter_mut().find(|i| i.name == shape.0) {
+                input.shape.clone_from(&shape.1);
+            }
+        }
+        Ok(bytes)
+    });
+    let models: Vec<ModelBytes> = models.collect::<Result<_>>()?;
+    for shape in &a.shapes.shape {
+        if !models.iter().any(|m| m.inputs.iter().any(|i| i.name == shape.0)) {
+            return Err(Failure::Usage(format!("--shape {}=…: no model given has an input of this name", shape.0)));
+        }
+    }
+    let protocol = Protocol { precision: a.precision, time_limit_s: a.time_limit, ..Protocol::confirm() };
+    protocol.check().map_err(|e| Failure::Usage(e.to_string()))?;
+    let runtime = latency::runtime(&spec)?;
+    if !shared.quiet {
+        let seconds = models.len() as f64 * a.time_limit * f64::from(a.processes);
+        eprintln!("measuring on {}, {} at most", runtime.identity(), crate::numbers::duration(seconds));
+    }
+    let (measurements, pairs) = if a.processes > 1 {
+        let program = std::env::current_exe().map_err(|e| Failure::Other(format!("cannot find this program to start it again: {e}")))?;
+        let worker = WorkerCommand { program, arguments: vec!["worker".into()] };
+        let m = latency::measure_in_processes(&worker, a.processes as usize, &spec, &models, &protocol)?;
+        let pairs = m.iter().skip(1).map(|b| across_processes(&m[0], b)).collect();
+        (m, pairs)
+    } else {
+        let c = latency::compare(&*runtime, &models, &protocol)?;
+        (c.measurements, c.pairs)
+    };
+    if shared.json {
+        let rows = measurements.iter().map(row).collect();
+        let machine = latency::Machine::detect();
+        let (target, runtime) = (spec.to_string(), runtime.identity().to_string());
+        let body = Body { target, runtime, machine: &machine, protocol: &protocol, processes: a.processes, models: rows, pairs: &pairs };
+        output::json("measure", body)?;
+    } else {
+        output::say(&text(&measurements, &pairs))?;
+        output::say(&format!("\n{}; {}", runtime.identity(), latency::Machine::detect()))?;
+    }
+    judge(&measurements, &pairs)
+}
+
+/// A verdict from intervals of separate processes: the widest ratio they allow.
+fn across_processes(a: &Measurement, b: &Measurement) -> PairComparison {
+    let ci = (b.ci.0 / a.ci.1, b.ci.1 / a.ci.0);
+    PairComparison {
+        a: a.model.clone(),
+        b: b.model.clone(),
+        ratio: b.median_s / a.median_s,
+        ci,
+        verdict: Verdict::of(ci.0.ln(), ci.1.ln(), EQUIVALENCE),
+        rounds: a.n.min(b.n),
+    }
+}
+
+fn row(m: &Measurement) -> Row<'_> {
+    Row {
+        model: &m.model,
+        median_s: m.median_s,
+        ci_s: m.ci,
+        p10_s: m.p10,
+        p90_s: m.p90,
+        min_s: m.min,
+        samples: m.n,
+        resolved: m.resolved,
+        two_states: m.two_states,
+        outliers: m.outliers,
+        rounds_invalidated: m.rounds_invalidated,
+        setup_s: m.setup_s,
+    }
+}
+
+fn text(measurements: &[Measurement], pairs: &[PairComparison]) -> String {
+    let rows: Vec<Vec<String>> = measurements
+        .iter()
+        .enumerate()
+        .map(|(k, m)| {
+            let mut cells = vec![
+                m.model.clone(),
+                milliseconds(m.median_s),
+                format!("[{}, {}]", milliseconds(m.ci.0), milliseconds(m.ci.1)),
+                milliseconds(m.min),
+                m.n.to_string(),
+            ];
+            match k.checked_sub(1).and_then(|k| pairs.get(k)) {
+                Some(p) => cells.extend([percent(p.ratio), format!("[{}, {}]", percent(p.ci.0), percent(p.ci.1)), p.verdict.to_string()]),
+                None => cells.extend(["100.0 %".into(), String::new(), "reference".into()]),
+            }
+            cells
+        })
+        .collect();
+    let mut out = output::table(&["model", "median ms", "95 % interval", "min", "runs", "of the first", "95 % interval", ""], &rows, &[7]);
+    for m in measurements {
+        if m.two_states {
+            out.push_str(&format!("\nnote: {} ran in two states (such as two clock frequencies); the median lies between them or in one", m.model));
+        }
+        if !m.resolved {
+            out.push_str(&format!("\nnote: {} is known to ±{} only; give it more --time-limit or a quieter machine", m.model, percent(m.relative_half_width())));
+        }
+    }
+    out
+}
+
+/// The comparisons must be decided; a single model's latency must be known.
+fn judge(measurements: &[Measurement], pairs: &[PairComparison]) -> Result<()> {
+    let open: Vec<&str> = pairs.iter().filter(|p| p.verdict == Verdict::Unresolved).map(|p| p.b.as_str()).collect();
+    let remedy = "stop other work, pin the runtime to a core (--affinity), or raise --time-limit";
+    if !open.is_empty() {
+        return Err(Failure::Noise(format!("the noise is too high to say whether {} is faster or slower than the first; {remedy}", open.join(", "))));
+    }
+    match measurements {
+        [only] if !only.resolved => Err(Failure::Noise(format!("the noise is too high: the latency is known to ±{}; {remedy}", percent(only.relative_half_width())))),
+        _ => Ok(()),
+    }
+}

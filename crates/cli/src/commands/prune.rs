@@ -1,0 +1,39 @@
+//! `prune` and `resume`.
+
+use crate::arguments::{PruneArgs, ResumeArgs, Shared};
+use crate::commands::report;
+use crate::failure::Result;
+use crate::progress::Progress;
+use crate::{files, interrupt};
+
+/// Prunes.
+///
+/// # Errors
+/// As [`secateur::prune`].
+pub fn run(a: &PruneArgs, shared: &Shared) -> Result<()> {
+    let settings = a.settings()?;
+    // A mistyped name is found out before a run directory is made.
+    files::load_model(&settings.model)?;
+    let existed = a.out.exists();
+    interrupt::watch()?;
+    let result = secateur::prune(settings, &a.out, &mut Progress::new(shared.quiet));
+    match result {
+        Ok(r) => report::print("prune", &r, &a.out, None, shared),
+        Err(e) => {
+            if !existed {
+                files::forget_unstarted_run(&a.out);
+            }
+            Err(e.into())
+        }
+    }
+}
+
+/// Goes on with a run.
+///
+/// # Errors
+/// As [`secateur::resume`].
+pub fn resume(a: &ResumeArgs, shared: &Shared) -> Result<()> {
+    interrupt::watch()?;
+    let r = secateur::resume(&a.dir, &mut Progress::new(shared.quiet))?;
+    report::print("resume", &r, &a.dir, None, shared)
+}

@@ -1,0 +1,96 @@
+//! The before/after table of a run.
+
+use std::path::Path;
+
+use secateur::{Report, Row};
+use serde::Serialize;
+
+use crate::arguments::Shared;
+use crate::failure::{Failure, Result};
+use crate::numbers::{count, duration, operations, percent, seconds, thousands};
+use crate::output;
+
+#[derive(Serialize)]
+struct Body<'a> {
+    directory: &'a Path,
+    model: std::path::PathBuf,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    dense: Option<&'a Path>,
+    report: &'a Report,
+}
+
+/// Prints what a run came to, and judges it.
+///
+/// # Errors
+/// The pruned network is slower than the budget.
+pub fn print(command: &str, report: &Report, directory: &Path, dense: Option<&Path>, shared: &Shared) -> Result<()> {
+    let model = directory.join("pruned.onnx");
+    if shared.json {
+        output::json(command, Body { directory, model, dense, report })?;
+    } else {
+        output::say(&text(report, directory))?;
+    }
+    let latency_s = report.pruned.latency_s;
+    if latency_s > report.budget_s {
+        let over = percent(latency_s / report.budget_s - 1.0);
+        return Err(Failure::Budget(format!(
+            "the pruned network takes {}, {over} over the budget {}; it was written all the same. Try again with another --seed, or a wider --tolerance",
+            seconds(latency_s),
+            seconds(report.budget_s)
+        )));
+    }
+    Ok(())
+}
+
+fn text(r: &Report, directory: &Path) -> String {
+    let accuracy = |row: &Row| row.test_accuracy.map_or_else(|| "–".to_owned(), |a| format!("{a:.2} %"));
+    let mut lines = Vec::new();
+    let mut answer = format!(
+        "{}: {}, {} of the dense network's {}",
+        directory.join("pruned.onnx").display(),
+        seconds(r.pruned.latency_s),
+        percent(r.latency.ratio),
+        seconds(r.dense.latency_s)
+    );
+    if let (Some(dense), Some(pruned)) = (r.dense.test_accuracy, r.pruned.test_accuracy) {
+        answer.push_str(&format!("; test accuracy {pruned:.2} % (dense {dense:.2} %)"));
+    }
+    lines.push(answer);
+    lines.push(String::new());
+    let share = |a: u64, b: u64| if b == 0 { "–".to_owned() } else { percent(a as f64 / b as f64) };
+    let (d, p) = (&r.dense, &r.pruned);
+    let change = match (d.test_accuracy, p.test_accuracy) {
+        (Some(a), Some(b)) => format!("{:+.2}", b - a),
+        _ => "–".into(),
+    };
+    let rows = [
+        ["latency".into(), seconds(d.latency_s), seconds(p.latency_s), percent(r.latency.ratio)],
+        ["test accuracy".into(), accuracy(d), accuracy(p), change],
+        ["parameters".into(), thousands(d.params), thousands(p.params), share(p.params, d.params)],
+        ["multiply-accumulates".into(), operations(d.macs), operations(p.macs), share(p.macs, d.macs)],
+        ["file size, bytes".into(), thousands(d.bytes), thousands(p.bytes), share(p.bytes, d.bytes)],
+    ];
+    let rows: Vec<Vec<String>> = rows.into_iter().map(Vec::from).collect();
+    lines.push(output::table(&["", "dense", "pruned", "pruned / dense"], &rows, &[]));
+    lines.push(String::new());
+    let verdict = if r.within_tolerance {
+        format!("met within {}", percent(r.settings.tolerance))
+    } else if p.latency_s <= r.budget_s {
+        format!("met, but more than {} below it: the latency steps are coarser than the tolerance", percent(r.settings.tolerance))
+    } else {
+        "not met".into()
+    };
+    lines.push(format!("budget {}: {verdict} (ratio {} to {} at 95 %)", seconds(r.budget_s), percent(r.latency.ci.0), percent(r.latency.ci.1)));
+    lines.push(format!("target {} on {}", r.runtime, r.machine));
+    let kept = r.layers.iter().filter(|l| l.kept == l.dense).count();
+    let gone = r.layers.iter().filter(|l| l.kept == 0).count();
+    let total = r.layers.len();
+    lines.push(format!("layers {}: {kept} as they were, {} narrower, {gone} removed", total, total - kept - gone));
+    if let (Some(before), Some(after)) = (r.holdout_before, r.holdout_after) {
+        lines.push(format!("held-out accuracy {before:.2} % after pruning, {after:.2} % after fine-tuning"));
+    }
+    let spent: f64 = r.seconds.iter().map(|s| s.1).sum();
+    lines.push(format!("{} made, {} found in the table; {} of recorded work", count(r.probes.measured, "measurement"), r.probes.cached, duration(spent)));
+    lines.push(format!("report {}", directory.join("report.html").display()));
+    lines.join("\n")
+}
