@@ -110,7 +110,10 @@ impl Front {
 
 /// States per entry once the deadline has passed.
 const HURRIED: usize = 16;
+/// A whole front is given up once it has cost this many sums for every state it may hold.
+const SUMS_PER_STATE: usize = 8;
 
+#[derive(Default)]
 struct Work {
     /// Per completion, the best of everything that a state does not include yet.
     rest: Vec<f64>,
@@ -119,6 +122,8 @@ struct Work {
     scored: Vec<(f64, u32)>,
     dropped_excess: f64,
     dropped: usize,
+    /// Pairs of states met so far.
+    sums: usize,
 }
 
 impl Work {
@@ -136,7 +141,7 @@ impl Pass<'_> {
         let mut messages: Vec<Message> = Vec::with_capacity(buckets.len());
         let mut origins = Origins::default();
         let mut out_of_time = false;
-        let mut work = Work { rest: Vec::new(), cap: 0, candidates: Vec::new(), scored: Vec::new(), dropped_excess: 0.0, dropped: 0 };
+        let mut work = Work::default();
         let mut running: Vec<Candidate> = Vec::new();
         for (at, bucket) in buckets.iter().enumerate() {
             let values = &self.problem.variables[bucket.var].values;
@@ -170,7 +175,8 @@ impl Pass<'_> {
                             self.outside(at, entry, &mut work.rest);
                         }
                         let mut into = if last { std::mem::take(&mut joined) } else { Vec::new() };
-                        if self.completions.is_empty() && running.len() * span.len() > 4 * work.cap {
+                        work.sums += running.len() * span.len();
+                        if self.completions.is_empty() && work.sums > SUMS_PER_STATE.saturating_mul(self.states) {
                             work.dropped += 1;
                         }
                         if work.given_up(self) {
@@ -242,7 +248,7 @@ impl Pass<'_> {
                 sum += completion.upward.messages[*child][map[clique] as usize];
             }
             let weights = completion.upward.weights;
-            if !(weights.value * value - weights.cost * cost + sum > needed) {
+            if weights.value * value - weights.cost * cost + sum <= needed {
                 return false;
             }
             rest.push(sum);
@@ -255,22 +261,19 @@ impl Pass<'_> {
         rest.extend(self.completions.iter().map(|completion| completion.downward[at][entry]));
     }
 
-    /// Least excess over what is needed, among the completions from `from` on.
+    /// Whether a state can beat the incumbent within the budget, by the completions from `from` on.
     #[inline]
     fn promising(&self, from: usize, cost: f64, value: f64, rest: &[f64]) -> bool {
-        for nth in from..rest.len() {
-            let weights = self.completions[nth].upward.weights;
-            if !(weights.value * value - weights.cost * cost + rest[nth] > self.needed[nth]) {
-                return false;
-            }
-        }
-        true
+        self.completions[from..].iter().zip(&self.needed[from..]).zip(&rest[from..]).all(|((completion, &needed), &rest)| {
+            let weights = completion.upward.weights;
+            weights.value * value - weights.cost * cost + rest > needed
+        })
     }
 
     /// Minkowski sum of two fronts, without the sums that cannot lead to anything useful.
     fn join(&self, running: &[Candidate], message: &Message, span: std::ops::Range<usize>, work: &mut Work, into: &mut Vec<Candidate>) {
         let (costs, values, nodes) = (&message.costs[span.clone()], &message.values[span.clone()], &message.nodes[span]);
-        let ceiling = (work.cap * 4).max(1 << 16);
+        let ceiling = work.cap.saturating_mul(4).max(1 << 16);
         let Some(first) = self.completions.first() else {
             for a in running {
                 for ((&cost, &value), &node) in costs.iter().zip(values).zip(nodes) {
@@ -294,7 +297,7 @@ impl Pass<'_> {
         for a in running {
             let least = self.needed[0] - work.rest[0] - score(a.cost, a.value);
             for &(score, nth) in &scored {
-                if !(score > least) {
+                if score <= least {
                     if sorted {
                         break;
                     }

@@ -36,7 +36,8 @@ pub fn solve(problem: &Problem, budget: f64, limits: &Limits) -> Result<Solution
     let rounding = Rounding::of(problem);
     let within = budget + rounding.cost;
     let (bound, starts) = bound(problem, within, deadline);
-    let allowed = |choice: &[usize]| problem.cost(choice) <= within;
+    // (An unlimited budget does not allow what is forbidden.)
+    let allowed = |choice: &[usize]| problem.cost(choice) <= within.min(f64::MAX);
     let mut best: Option<Vec<usize>> = None;
     for start in starts.into_iter().filter(|start| allowed(start)) {
         if best.as_ref().is_none_or(|best| problem.value(&start) > problem.value(best)) {

@@ -1,5 +1,7 @@
 //! Limits, bounds and errors: what the solvers promise when they may not finish, and what they refuse.
 
+#![allow(clippy::unwrap_used)]
+
 use std::time::Duration;
 
 use proptest::prelude::*;

@@ -1,5 +1,7 @@
 //! Every solver against brute force on small random problems.
 
+#![allow(clippy::unwrap_used)]
+
 use proptest::prelude::*;
 use secateur_search::knapsack::{self, Chunk, Group};
 use secateur_search::{Error, Factor, Limits, Problem, Stop, Variable, joint, lagrange};
@@ -73,7 +75,7 @@ fn groups() -> impl Strategy<Value = Vec<Group>> {
 }
 
 fn config() -> ProptestConfig {
-    ProptestConfig { cases: 1500, failure_persistence: None, ..ProptestConfig::default() }
+    ProptestConfig { cases: 600, failure_persistence: None, ..ProptestConfig::default() }
 }
 
 proptest! {

@@ -1,5 +1,7 @@
 //! The laws that relate the solvers, on a problem of ResNet-101's size.
 
+#![allow(clippy::unwrap_used)]
+
 #[path = "../benches/network/mod.rs"]
 mod network;
 

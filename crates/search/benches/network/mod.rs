@@ -127,6 +127,7 @@ impl Network {
         self.groups.iter().map(|group| group.saliency.len()).collect()
     }
 
+    #[allow(dead_code)] // The benchmark asks for times only.
     pub fn kept(&self, widths: &[usize]) -> f64 {
         self.groups.iter().zip(widths).map(|(group, &width)| group.saliency[..width].iter().sum::<f64>()).sum()
     }
