@@ -5,6 +5,7 @@ use pulp::Arch;
 use rayon::prelude::*;
 
 use super::buffers::{self, with_scratch};
+use super::rows::{gather, spread};
 use super::tiles::{Contract, Correlate, LANES, contract, correlate};
 
 /// Shape of a two-dimensional convolution (one-dimensional ones have height 1).
@@ -153,27 +154,8 @@ impl Geometry {
         let pitch = self.layout.pitch[1];
         let per_image = shape.channels[0] * height * width;
         if (phases_y, phases_x) == (1, 1) {
-            for channel in 0..inputs {
-                let signal = &mut into[channel * self.signal..(channel + 1) * self.signal];
-                let mut end = 0;
-                for (image, x) in x.chunks_exact(per_image).enumerate() {
-                    let x = &x[(first + channel) * height * width..][..height * width];
-                    let mut start = image * plane + self.layout.start();
-                    if pitch == width {
-                        signal[end..start].fill(0.0);
-                        end = start + height * width;
-                        signal[start..end].copy_from_slice(x);
-                        continue;
-                    }
-                    for row in x.chunks_exact(width) {
-                        signal[end..start].fill(0.0);
-                        end = start + width;
-                        signal[start..end].copy_from_slice(row);
-                        start += pitch;
-                    }
-                }
-                signal[end..].fill(0.0);
-            }
+            let range = [first, inputs];
+            pack_planes(x, shape.input, shape.channels[0], range, &self.layout, self.signal, into);
             return;
         }
         let used = inputs * phases_y * phases_x * self.signal;
@@ -217,9 +199,7 @@ fn unpack(
         let planes = &mut out[first * height * width..(first + count) * height * width];
         for (channel, plane) in planes.chunks_exact_mut(height * width).enumerate() {
             let start = channel * positions + image * layout.plane();
-            for (y, row) in plane.chunks_exact_mut(width).enumerate() {
-                row.copy_from_slice(&signals[start + y * layout.pitch[1]..][..width]);
-            }
+            gather(&signals[start..], layout.pitch[1], plane, width);
         }
     }
 }
@@ -299,9 +279,9 @@ fn finish(y: &mut [f32], residual: Option<&[f32]>, relu: bool) {
     });
 }
 
-/// Packs output gradients: content at `lead`, zeros elsewhere.
-fn pack_gradient(
-    dy: &[f32],
+/// Lays the planes of channels `first..first + count` end to end as signals, zeros between rows.
+fn pack_planes(
+    x: &[f32],
     size: [usize; 2],
     channels: usize,
     [first, count]: [usize; 2],
@@ -310,18 +290,16 @@ fn pack_gradient(
     into: &mut [f32],
 ) {
     let [height, width] = size;
+    let pitch = layout.pitch[1];
     for channel in 0..count {
         let signal = &mut into[channel * signal..(channel + 1) * signal];
         let mut end = 0;
-        for (image, dy) in dy.chunks_exact(channels * height * width).enumerate() {
-            let dy = &dy[(first + channel) * height * width..][..height * width];
-            let mut start = image * layout.plane() + layout.start();
-            for row in dy.chunks_exact(width) {
-                signal[end..start].fill(0.0);
-                end = start + width;
-                signal[start..end].copy_from_slice(row);
-                start += layout.pitch[1];
-            }
+        for (image, x) in x.chunks_exact(channels * height * width).enumerate() {
+            let x = &x[(first + channel) * height * width..][..height * width];
+            let start = image * layout.plane() + layout.start();
+            signal[end..start].fill(0.0);
+            end = (start + height * pitch).min(signal.len());
+            spread(x, width, &mut signal[start..end], pitch);
         }
         signal[end..].fill(0.0);
     }
@@ -433,7 +411,7 @@ pub fn backward_input(shape: &Shape, dy: &[f32], w: &[f32]) -> Vec<f32> {
                 ]);
                 for group in 0..shape.groups {
                     let range = [group * outputs, outputs];
-                    pack_gradient(dy, output, shape.channels[1], range, &layout, signal, packed);
+                    pack_planes(dy, output, shape.channels[1], range, &layout, signal, packed);
                     for pair in &pairs {
                         let k = pair.offsets.len();
                         correlate(Correlate {
@@ -510,7 +488,7 @@ pub fn backward_weight(shape: &Shape, x: &[f32], dy: &[f32]) -> Vec<f32> {
                     .slices([inputs * phases * geometry.signal, outputs * stride]);
                 for group in 0..shape.groups {
                     geometry.pack(shape, x, group * inputs, packed);
-                    pack_gradient(
+                    pack_planes(
                         dy,
                         shape.output(),
                         shape.channels[1],

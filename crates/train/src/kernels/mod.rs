@@ -5,4 +5,5 @@
 pub mod buffers;
 pub mod conv;
 pub mod norm;
+pub mod rows;
 pub mod tiles;
