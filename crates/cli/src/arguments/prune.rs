@@ -109,10 +109,10 @@ pub struct TuningArgs {
     /// Largest norm of the gradients; 0: no limit.
     #[arg(long, default_value_t = defaults().recipe.clip_norm.unwrap_or(0.0))]
     pub clip_norm: f32,
-    /// Learn from the dense network: its share of the loss, 0 to 1 (1: no labels are used) [default: 0.5].
-    #[arg(long, value_name = "SHARE", num_args = 0..=1, require_equals = true, default_missing_value = "0.5", overrides_with = "no_distill")]
-    pub distill: Option<f32>,
-    /// Learn from labels only.
+    /// Learn from the dense network, too: its share of the loss, 0 to 1 (1: no labels are used).
+    #[arg(long, value_name = "SHARE", default_value_t = defaults().recipe.distill.map_or(0.0, |d| d.alpha), overrides_with = "no_distill")]
+    pub distill: f32,
+    /// Learn from labels only; the same as --distill 0.
     #[arg(long, overrides_with = "distill")]
     pub no_distill: bool,
     /// Softening of both networks' outputs in distillation.
@@ -125,9 +125,6 @@ pub struct TuningArgs {
     #[arg(long, value_name = "SHARE", default_value_t = defaults().holdout)]
     pub holdout: f64,
 }
-
-/// Share and softening of distillation where the flags leave them open.
-const DISTILL: f32 = 0.5;
 
 impl PruneArgs {
     /// The settings these flags stand for.
@@ -183,7 +180,7 @@ impl PruneArgs {
 
 impl TuningArgs {
     fn distill(&self) -> Option<Distill> {
-        let share = if self.no_distill { 0.0 } else { self.distill.unwrap_or(DISTILL) };
+        let share = if self.no_distill { 0.0 } else { self.distill };
         (share > 0.0).then_some(Distill { alpha: share, temperature: self.temperature })
     }
 

@@ -42,8 +42,8 @@ pub fn run(a: &ApplyArgs, shared: &Shared) -> Result<()> {
     let smaller = secateur::apply(dense, &plan)?;
     smaller.save(&a.out)?;
     let after = secateur::Analysis::new(smaller, &shapes(1, &[]))?.costs();
-    let (params_before, params_after) = (before.params as u64, after.params as u64);
-    let (macs_before, macs_after) = (before.macs as u64, after.macs as u64);
+    let (params_before, params_after) = (before.params, after.params);
+    let (macs_before, macs_after) = (before.macs, after.macs);
     if shared.json {
         let body = Body { plan: &a.plan, model: &a.model, out: &a.out, same_weights, params_before, params_after, macs_before, macs_after };
         return output::json("apply", body);

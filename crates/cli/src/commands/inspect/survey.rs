@@ -83,7 +83,7 @@ impl Survey {
     pub fn of(a: &Analysis, path: &Path, opset: i64) -> Self {
         let costs = a.costs();
         let port = |v: &graph::ValueId| Port { name: a.graph.value(*v).name.clone(), shape: a.facts.shape(*v).map(<[usize]>::to_vec) };
-        let layers: Vec<(NodeId, LayerRow)> = a.layers.iter().map(|l| (l.node, layer(a, l.node))).collect();
+        let layers: Vec<(NodeId, LayerRow)> = a.layers.iter().map(|l| (l.node, layer(a, &costs, l.node))).collect();
         let by_node: BTreeMap<NodeId, &LayerRow> = layers.iter().map(|(n, r)| (*n, r)).collect();
         let branches = a.groups.branches.iter().map(|b| {
             let inside: Vec<&LayerRow> = b.nodes.iter().filter_map(|n| by_node.get(n).copied()).collect();
@@ -108,8 +108,8 @@ impl Survey {
             inputs: a.graph.inputs.iter().map(port).collect(),
             outputs: a.graph.outputs.iter().map(port).collect(),
             nodes: a.graph.nodes.len(),
-            params: costs.params as u64,
-            macs: costs.macs as u64,
+            params: costs.params,
+            macs: costs.macs,
             bytes: std::fs::metadata(path).map_or(0, |m| m.len()),
             groups: a.groups.groups.iter().map(|g| group(a, g)).collect(),
             branches,
@@ -119,12 +119,11 @@ impl Survey {
     }
 }
 
-fn layer(a: &Analysis, id: NodeId) -> LayerRow {
+fn layer(a: &Analysis, costs: &graph::Costs, id: NodeId) -> LayerRow {
     let node = a.graph.node(id);
-    let (input_width, output_width, macs) = dense_layer(&a.graph, &a.facts, id);
-    // Weight and bias; what is computed from stored tensors counts as it is used.
-    let params = node.inputs.iter().skip(1).flatten().filter_map(|v| a.facts.get(*v)).filter(|f| f.constant.is_some()).map(|f| f.len() as u64).sum();
-    LayerRow { name: node.name.clone(), kind: kind(a, node), input_width, output_width, params, macs: macs as u64 }
+    let (input_width, output_width, _) = dense_layer(&a.graph, &a.facts, id);
+    let own = costs.per_node.get(id.index()).copied().unwrap_or_default();
+    LayerRow { name: node.name.clone(), kind: kind(a, node), input_width, output_width, params: own.params, macs: own.macs }
 }
 
 fn group(a: &Analysis, g: &Group) -> GroupRow {
