@@ -1,1 +1,50 @@
-//! stub
+//! Prune a trained network to a latency budget, as measured on the device it will run on.
+//!
+//! The loop: groups and saliency make values, the latency table makes costs, a solver chooses, surgery cuts, fine-tuning
+//! recovers, measuring decides. A *method* is a way to walk it; the boxes are shared by all.
+//!
+//! [`prune`] runs it from a [`Settings`] value and leaves everything in a run directory, from which [`resume`] goes on after
+//! a kill. This crate prints nothing and parses no command lines; progress goes to an [`Observer`].
+
+mod analysis;
+mod bench;
+mod budget;
+mod choice;
+mod compare;
+mod cost;
+mod demo;
+mod error;
+mod evaluate;
+mod events;
+mod learning;
+mod methods;
+mod plan;
+mod prune;
+mod report;
+mod run;
+mod saliency;
+mod session;
+mod settings;
+mod stage;
+mod verify;
+
+pub use analysis::Analysis;
+pub use bench::{Bench, Probes, Relative, default_table};
+pub use budget::{Budget, ParseBudgetError, format_seconds};
+pub use choice::{GroupOptions, Space, Values, Widths, default_chunk, from_prefixes, joint_problem, linearised};
+pub use compare::{SolverRow, compare_solvers};
+pub use cost::{Calibration, Family, Features, LatencyTable, LayerCosts, Macs, StageCosts, WidthRange, dense_layer};
+pub use demo::{DemoReport, demo, residual_network};
+pub use error::{Error, Result};
+pub use evaluate::{Engine, evaluate};
+pub use events::{Event, Observer, Silent};
+pub use learning::{Learning, Split};
+pub use methods::geometric;
+pub use plan::{Cut, LayerWidth, PLAN_VERSION, Plan, file_hash};
+pub use prune::{apply, profile, prune, resume};
+pub use report::{REPORT_VERSION, Report, Row};
+pub use run::{Journal, Run, read_json};
+pub use saliency::{Criterion, Saliency, Sources, TaylorAccumulator};
+pub use settings::{Method, Settings, Solver};
+pub use stage::Stage;
+pub use verify::{TwinCheck, check as check_twin, compare as compare_outputs, model_bytes};

@@ -1,0 +1,69 @@
+//! A model with everything that is known of it without running it.
+
+use graph::{Costs, Decision, Facts, Graph, Groups, InputShapes, Layer, Model};
+
+use crate::error::{Error, Result};
+
+/// A model, its graph, facts, groups and layers.
+#[derive(Debug, Clone)]
+pub struct Analysis {
+    /// The file.
+    pub model: Model,
+    /// Its main graph.
+    pub graph: Graph,
+    /// Shapes and constants.
+    pub facts: Facts,
+    /// What can be removed.
+    pub groups: Groups,
+    /// The layers whose widths the groups make up.
+    pub layers: Vec<Layer>,
+}
+
+impl Analysis {
+    /// Analyses `model` for inputs of the given shapes.
+    ///
+    /// # Errors
+    /// As [`Graph::new`], [`Facts::infer`] and [`Groups::analyse`].
+    pub fn new(model: Model, shapes: &InputShapes) -> Result<Self> {
+        let graph = Graph::new(&model)?;
+        let facts = Facts::infer(&model, &graph, shapes)?;
+        let groups = Groups::analyse(&model, &graph, &facts)?;
+        let layers = groups.layers().to_vec();
+        Ok(Self { model, graph, facts, groups, layers })
+    }
+
+    /// The smaller model under `decision`.
+    ///
+    /// # Errors
+    /// The decision does not fit.
+    pub fn apply(&self, decision: &Decision) -> Result<Model> {
+        Ok(graph::surgery::apply(&self.model, &self.graph, &self.facts, &self.groups, decision)?)
+    }
+
+    /// The model of the same size with what `decision` removes zeroed where it is consumed.
+    ///
+    /// # Errors
+    /// The decision does not fit.
+    pub fn masked_twin(&self, decision: &Decision) -> Result<Model> {
+        Ok(graph::surgery::masked_twin(&self.model, &self.graph, &self.facts, &self.groups, decision)?)
+    }
+
+    /// Parameters and multiply-accumulates.
+    pub fn costs(&self) -> Costs {
+        graph::cost(&self.graph, &self.facts)
+    }
+
+    /// That there is something to prune.
+    ///
+    /// # Errors
+    /// Every group is frozen; the message tells why for each.
+    pub fn need_prunable(&self) -> Result<()> {
+        if self.groups.groups.iter().any(|g| g.frozen.is_none()) {
+            return Ok(());
+        }
+        let line = |g: &graph::Group| g.frozen.as_ref().map(|f| format!("  {} ({} channels): {}", g.name, g.size, f.reason));
+        let reasons: Vec<String> = self.groups.groups.iter().filter_map(line).collect();
+        let reasons = if reasons.is_empty() { "  the network has no layer with channels (Conv, Gemm, MatMul with stored weights)".into() } else { reasons.join("\n") };
+        Err(Error::NothingToPrune { model: self.model.origin(), reasons })
+    }
+}

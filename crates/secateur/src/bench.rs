@@ -1,0 +1,145 @@
+//! Measuring on the target of a run: single layers into the table, whole networks against the dense one.
+
+use std::path::{Path, PathBuf};
+
+use graph::Model;
+use latency::{Measurement, ModelBytes, Profiler, Protocol, Runtime, TableStore, TargetSpec};
+use serde::{Deserialize, Serialize};
+
+use crate::error::{Error, Result};
+use crate::run::Journal;
+use crate::verify::model_bytes;
+
+pub use latency::Probes;
+
+/// Latency of a network, measured in the same rounds as the dense one.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Relative {
+    /// Median over rounds of time(network) / time(dense).
+    pub ratio: f64,
+    /// Interval of the ratio.
+    pub ci: (f64, f64),
+    /// The network's own median in these rounds, seconds.
+    pub median_s: f64,
+    /// The dense network's median in these rounds, seconds.
+    pub dense_s: f64,
+    /// Rounds used.
+    pub rounds: usize,
+}
+
+/// The target of a run, its latency table, and the count of what was measured.
+pub struct Bench {
+    runtime: Box<dyn Runtime>,
+    store: TableStore,
+    batch: usize,
+    probes: Probes,
+}
+
+impl std::fmt::Debug for Bench {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Bench").field("runtime", &self.runtime.identity()).field("probes", &self.probes).finish_non_exhaustive()
+    }
+}
+
+/// The table that is used where the user names none: `$SECATEUR_CACHE/latency.sqlite`, else in the user's cache folder.
+pub fn default_table() -> PathBuf {
+    let variable = |name: &str| std::env::var_os(name).filter(|v| !v.is_empty()).map(PathBuf::from);
+    variable("SECATEUR_CACHE")
+        .or_else(|| variable("XDG_CACHE_HOME").map(|c| c.join("secateur")))
+        .or_else(|| variable("HOME").map(|h| h.join(".cache/secateur")))
+        .unwrap_or_else(|| PathBuf::from(".secateur"))
+        .join("latency.sqlite")
+}
+
+impl Bench {
+    /// Opens the runtime of `target` and the latency table at `table`. Networks are measured at batch size `batch`.
+    ///
+    /// # Errors
+    /// The runtime or its library is not there; the table cannot be opened.
+    pub fn open(target: &TargetSpec, table: &Path, batch: usize) -> Result<Self> {
+        if let Some(folder) = table.parent().filter(|p| !p.as_os_str().is_empty()) {
+            std::fs::create_dir_all(folder).map_err(|e| Error::File { path: folder.to_owned(), cause: e.to_string() })?;
+        }
+        Ok(Self { runtime: latency::runtime(target)?, store: TableStore::open(table)?, batch, probes: Probes::default() })
+    }
+
+    /// The runtime.
+    pub fn runtime(&self) -> &dyn Runtime {
+        &*self.runtime
+    }
+
+    /// The latency table.
+    pub fn store_mut(&mut self) -> &mut TableStore {
+        &mut self.store
+    }
+
+    /// Measurements made and found so far.
+    pub fn probes(&self) -> Probes {
+        self.probes
+    }
+
+    /// `model` as this target measures it.
+    ///
+    /// # Errors
+    /// A dynamic dimension that the batch size does not bind.
+    pub fn bytes(&self, name: &str, model: &Model) -> Result<ModelBytes> {
+        model_bytes(name, model, self.batch)
+    }
+
+    /// Latencies of single layers, from the table where they are there; with the numbers measured and found.
+    ///
+    /// # Errors
+    /// The runtime refuses a model; the device is busy; the table cannot be written.
+    pub fn table(&mut self, models: &[ModelBytes], progress: &mut dyn FnMut(usize, usize)) -> Result<(Vec<Measurement>, Probes)> {
+        let mut profiler = Profiler::new(&*self.runtime, &mut self.store).with_progress(progress);
+        let measured = profiler.measure_many(models, &Protocol::table())?;
+        let probes = profiler.probes();
+        self.probes.measured += probes.measured;
+        self.probes.cached += probes.cached;
+        Ok((measured, probes))
+    }
+
+    /// Latency of a network on its own, precisely.
+    ///
+    /// # Errors
+    /// The runtime refuses it; the device is busy.
+    pub fn absolute(&mut self, model: &Model) -> Result<Measurement> {
+        let bytes = [self.bytes("dense", model)?];
+        let mut c = latency::compare(&*self.runtime, &bytes, &Protocol::confirm())?;
+        self.probes.measured += 1;
+        c.measurements.pop().ok_or_else(|| Error::Setting("the runtime measured nothing".into()))
+    }
+
+    /// Latencies of networks against the dense one, all in the same rounds. What the journal holds under the same structure
+    /// and precision is not measured again.
+    ///
+    /// # Errors
+    /// As [`Bench::absolute`].
+    pub fn relative(&mut self, journal: &Journal, dense: &Model, models: &[Model], protocol: &Protocol) -> Result<Vec<Relative>> {
+        let mut bytes = vec![self.bytes("dense", dense)?];
+        let mut keys = Vec::new();
+        let mut found: Vec<Option<Relative>> = Vec::new();
+        for (k, model) in models.iter().enumerate() {
+            let b = self.bytes(&format!("candidate {k}"), model)?;
+            let key = format!("latency {} within {} of {}", b.structure_key()?, protocol.precision, protocol.time_limit_s);
+            found.push(journal.recall(&key)?);
+            if found[k].is_none() {
+                bytes.push(b);
+            }
+            keys.push(key);
+        }
+        self.probes.cached += found.iter().flatten().count();
+        if bytes.len() > 1 {
+            let c = latency::compare(&*self.runtime, &bytes, protocol)?;
+            self.probes.measured += bytes.len() - 1;
+            let mut pairs = c.pairs.iter().zip(&c.measurements[1..]);
+            for (slot, key) in found.iter_mut().zip(&keys).filter(|(s, _)| s.is_none()) {
+                let Some((pair, m)) = pairs.next() else { break };
+                let r = Relative { ratio: pair.ratio, ci: pair.ci, median_s: m.median_s, dense_s: c.measurements[0].median_s, rounds: pair.rounds };
+                journal.record(key, &r, 0.0)?;
+                *slot = Some(r);
+            }
+        }
+        Ok(found.into_iter().flatten().collect())
+    }
+}

@@ -1,0 +1,105 @@
+//! What can go wrong on the way to a budget, and what to do then.
+
+use std::path::PathBuf;
+
+use crate::budget::format_seconds;
+
+/// An error of the library. Every message says where and what to do.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum Error {
+    /// Reading, analysing or changing the model.
+    #[error(transparent)]
+    Graph(#[from] graph::Error),
+    /// Measuring.
+    #[error(transparent)]
+    Latency(#[from] latency::Error),
+    /// Training, evaluating, reading data.
+    #[error(transparent)]
+    Train(#[from] train::Error),
+    /// Choosing.
+    #[error(transparent)]
+    Search(#[from] search::Error),
+    /// A file of the run directory.
+    #[error("{}: {cause}", path.display())]
+    File {
+        /// The file.
+        path: PathBuf,
+        /// Cause and remedy.
+        cause: String,
+    },
+    /// The journal.
+    #[error("journal {}: {source}", path.display())]
+    Journal {
+        /// The file.
+        path: PathBuf,
+        /// The database's reason.
+        source: rusqlite::Error,
+    },
+    /// Nothing can be removed.
+    #[error("{model}: no channel group can be pruned; each one is frozen:\n{reasons}")]
+    NothingToPrune {
+        /// Model.
+        model: String,
+        /// One line per group.
+        reasons: String,
+    },
+    /// The budget is below what any decision reaches.
+    #[error(
+        "the budget {} is below the floor: the smallest network these groups allow is predicted to take {}, {:.0}% of the dense {}. \
+         Give a budget above it, or allow more to be removed",
+        format_seconds(*.budget_s), format_seconds(*.floor_s), 100.0 * .floor_s / .dense_s, format_seconds(*.dense_s)
+    )]
+    BelowFloor {
+        /// Asked.
+        budget_s: f64,
+        /// Attainable.
+        floor_s: f64,
+        /// Dense latency.
+        dense_s: f64,
+    },
+    /// The dense network meets the budget already.
+    #[error("the budget {} is not below the dense latency {}: the network meets it as it is; there is nothing to prune", format_seconds(*.budget_s), format_seconds(*.dense_s))]
+    AboveDense {
+        /// Asked.
+        budget_s: f64,
+        /// Dense latency.
+        dense_s: f64,
+    },
+    /// No candidate was measured inside the budget's tolerance.
+    #[error(
+        "no decision was measured inside [{}, {}]; the closest below the budget took {}. \
+         The latency steps may be coarser than the tolerance: try `--tolerance` with a larger value",
+        format_seconds(*.low_s), format_seconds(*.budget_s), format_seconds(*.best_s)
+    )]
+    BudgetNotReached {
+        /// Lower end of the tolerance.
+        low_s: f64,
+        /// Budget.
+        budget_s: f64,
+        /// Closest latency not above the budget, or the least seen.
+        best_s: f64,
+    },
+    /// The pruned network is not the masked twin.
+    #[error("the pruned model does not compute what its masked twin computes: output `{output}` differs by {difference:e} (scale {scale:e}); it was not written. This is a defect: please report the model")]
+    TwinMismatch {
+        /// Output.
+        output: String,
+        /// Largest absolute difference.
+        difference: f64,
+        /// Largest absolute value.
+        scale: f64,
+    },
+    /// A setting does not make sense.
+    #[error("{0}")]
+    Setting(String),
+    /// The user asked to stop.
+    #[error("stopped; what was done is kept in {}. Continue with `secateur resume {}`", out.display(), out.display())]
+    Interrupted {
+        /// Run directory.
+        out: PathBuf,
+    },
+}
+
+/// Result with [`Error`].
+pub type Result<T, E = Error> = std::result::Result<T, E>;

@@ -1,0 +1,296 @@
+//! Data and training of a run: saliency while training, damage of removed branches, recovery, accuracy.
+
+use std::collections::BTreeMap;
+use std::ops::ControlFlow;
+
+use graph::{BranchId, Decision, InputShapes, Model, Tensor};
+use serde::{Deserialize, Serialize};
+pub use train::data::Split;
+use train::data::{DataSpec, Dataset, Normalization, Options};
+use train::schedule::Schedule;
+use train::{GradView, Hooks, Mode, Network, Progress, Recipe};
+
+use crate::analysis::Analysis;
+use crate::choice::{Space, Values};
+use crate::error::{Error, Result};
+use crate::events::{Event, Observer};
+use crate::saliency::{Saliency, Sources, TaylorAccumulator};
+use crate::session::Session;
+use crate::settings::{Method, Settings};
+use crate::stage::Stage;
+
+/// The data of a run, prepared for its network, and the dense network as teacher.
+#[derive(Debug)]
+pub struct Learning {
+    data: Dataset,
+    teacher: Network,
+}
+
+/// Mini-batches that BatchNorm statistics are re-estimated on.
+const REESTIMATION_BATCHES: usize = 100;
+
+/// Steps between two checkpoints.
+const CHECKPOINT_EVERY: usize = 50;
+
+impl Learning {
+    /// Opens the data for the dense network.
+    ///
+    /// # Errors
+    /// Data that are not there or do not fit the network.
+    pub fn open(spec: &str, settings: &Settings, dense: &Analysis) -> Result<Self> {
+        let teacher = Network::compile(&dense.model)?;
+        let normalization: Normalization = settings.preprocess.parse()?;
+        let options = Options { holdout: settings.holdout, seed: settings.seed, ..Options::for_network(&teacher, normalization)? };
+        let data = Dataset::open(&spec.parse::<DataSpec>()?, options)?;
+        if let Some(&classes) = teacher.output_shape(1)?.last() {
+            data.check_classes(classes)?;
+        }
+        Ok(Self { data, teacher })
+    }
+
+    /// The data.
+    pub fn data(&self) -> &Dataset {
+        &self.data
+    }
+
+    /// Whole mini-batches in one pass over the training split.
+    pub fn steps_per_epoch(&self, recipe: &Recipe) -> usize {
+        self.data.len(Split::Train) / recipe.batch_size.max(1)
+    }
+
+    /// The run's recipe for `steps` steps.
+    fn recipe_for(&self, settings: &Settings, steps: usize) -> Recipe {
+        Recipe { epochs: steps as f64 / self.steps_per_epoch(&settings.recipe).max(1) as f64, ..settings.recipe.clone() }
+    }
+
+    /// The split to choose on: the held-out one, or the training data where nothing is held out.
+    fn choosing(&self) -> Split {
+        if self.data.is_empty(Split::Holdout) { Split::Train } else { Split::Holdout }
+    }
+
+    /// Top-1 accuracy in percent on (the first `limit` images of) a split.
+    ///
+    /// # Errors
+    /// The network cannot be run on the data.
+    pub fn accuracy(&self, model: &Model, split: Split, limit: Option<usize>) -> Result<Option<f64>> {
+        let network = Network::compile(model)?;
+        Ok(Some(100.0 * train::evaluate(&network, &self.data, split, limit)?.top1))
+    }
+
+    /// Mean cross-entropy on the first `images` of the split to choose on.
+    fn loss(&self, model: &Model, images: usize) -> Result<f64> {
+        let network = Network::compile(model)?;
+        Ok(train::evaluate(&network, &self.data, self.choosing(), Some(images))?.loss)
+    }
+
+    /// Seconds that a run will take for its training, from the time of one step of the dense network.
+    pub fn estimate_s(&self, settings: &Settings) -> Option<f64> {
+        let mut network = self.teacher.clone();
+        let steps = settings.recipe.epochs * self.steps_per_epoch(&settings.recipe) as f64;
+        if steps == 0.0 {
+            return None;
+        }
+        let recipe = self.recipe_for(settings, 2);
+        let step = train::fit(&mut network, Some(&self.teacher), &self.data, &recipe, &mut Hooks::default()).ok()?.seconds / 2.0;
+        // The pruned network is cheaper about as its budget says; half of that saving is lost to what does not shrink.
+        Some(step * steps * 0.7)
+    }
+}
+
+/// Passes a training step on, and a wish to stop back.
+pub(crate) fn told(observer: &mut dyn Observer, p: &Progress) -> ControlFlow<()> {
+    observer.event(Event::Progress { done: p.step, total: p.steps, note: format!("loss {:.3}", p.loss) });
+    if observer.stop() { ControlFlow::Break(()) } else { ControlFlow::Continue(()) }
+}
+
+/// A network after recovery.
+#[derive(Debug)]
+pub struct Tuned {
+    /// The network.
+    pub model: Model,
+    /// Accuracy on the held-out split after re-estimating BatchNorm, before fine-tuning, percent.
+    pub holdout_before: Option<f64>,
+    /// Accuracy on the held-out split after fine-tuning, percent.
+    pub holdout_after: Option<f64>,
+}
+
+/// What the journal keeps of a saliency step.
+#[derive(Debug, Serialize, Deserialize)]
+struct SaliencyStep {
+    saliency: Saliency,
+    /// File of the network with the weights it was left with; none where it did not train.
+    model: Option<String>,
+}
+
+impl Session<'_> {
+    /// Training steps that one collection of saliency takes.
+    pub(crate) fn steps_per_saliency(&self) -> usize {
+        if self.settings.recipe.epochs > 0.0 && self.settings.criterion.needs_gradients() { self.settings.step_batches } else { 0 }
+    }
+
+    /// Saliency of the stage's channels. Taylor criteria are collected while the network trains (without moving where there
+    /// is no fine-tuning to follow); the stage goes on with the weights that training left.
+    ///
+    /// # Errors
+    /// Training diverges, data do not decode.
+    pub(crate) fn saliency(&mut self, stage: &mut Stage, step: usize) -> Result<Saliency> {
+        let a = &stage.analysis;
+        let sources = Sources::find(&a.graph, &a.groups, self.settings.criterion);
+        if !self.settings.criterion.needs_gradients() {
+            return Ok(sources.from_weights(&a.model, &a.groups));
+        }
+        let name = format!("saliency {step}");
+        if let Some(done) = self.run.journal.recall::<SaliencyStep>(&name)? {
+            self.tell(Event::Recalled { what: name });
+            if let Some(file) = done.model {
+                let model = Model::load(self.run.file(&file)?)?;
+                stage.analysis = Analysis::new(model, &InputShapes::batch(self.settings.latency_batch))?;
+            }
+            return Ok(done.saliency);
+        }
+        let learning = self.learning.as_ref().ok_or_else(|| Error::Setting("Taylor saliency needs `--data`".into()))?;
+        let moves = self.settings.recipe.epochs > 0.0;
+        let total = self.settings.step_batches;
+        let mut network = Network::compile(&a.model)?;
+        // Labels alone: against the network it was a moment ago, a distillation loss has no slope.
+        let recipe = Recipe {
+            distill: None,
+            schedule: Schedule::Constant,
+            warmup_steps: 0,
+            seed: self.settings.recipe.seed.wrapping_add(1 + step as u64),
+            ..learning.recipe_for(&self.settings, total)
+        };
+        let mut taylor = TaylorAccumulator::new(sources);
+        let groups = &a.groups;
+        let mut collect = |view: &GradView<'_>| {
+            let product = |name: &str| {
+                let (param, gradient) = view.get(name)?;
+                Some(Tensor::f32(param.shape.clone(), param.values.iter().zip(gradient).map(|(w, g)| w * g).collect()))
+            };
+            taylor.add(groups, &product);
+        };
+        let data = learning.data().clone();
+        let observer = self.observer();
+        if moves {
+            let mut progress = |p: &Progress| told(observer, p);
+            let mut hooks = Hooks { on_gradients: Some(&mut collect), progress: Some(&mut progress), checkpoint: None };
+            train::fit(&mut network, None, &data, &recipe, &mut hooks)?;
+        } else {
+            for (k, batch) in data.epoch(Split::Train, recipe.batch_size, &recipe.augment, recipe.seed, 0, 0)?.take(total).enumerate() {
+                let step = train::backward(&network, &batch?, &recipe.objective(), None, Mode::Train, recipe.seed)?;
+                collect(&GradView { params: network.params(), gradients: &step.gradients, images: recipe.batch_size });
+                observer.event(Event::Progress { done: k + 1, total, note: format!("loss {:.3}", step.loss) });
+            }
+        }
+        self.heed_stop()?;
+        let saliency = taylor.finish()?;
+        let model = if moves {
+            let mut model = stage.analysis.model.clone();
+            network.write_back(&mut model)?;
+            let file = format!("steps/{step:02}-trained.onnx");
+            self.run.write_model(&file, &model)?;
+            stage.analysis = Analysis::new(model, &InputShapes::batch(self.settings.latency_batch))?;
+            Some(file)
+        } else {
+            None
+        };
+        self.run.journal.record(&name, &SaliencyStep { saliency: saliency.clone(), model }, 0.0)?;
+        Ok(saliency)
+    }
+
+    /// Loss that removing each branch of the stage adds, on held-out images; at least 0.
+    fn damage(&mut self, stage: &Stage, space: &Space, step: usize) -> Result<BTreeMap<BranchId, f64>> {
+        let images = self.settings.damage_images;
+        let base = {
+            let Some(learning) = &self.learning else { return Ok(BTreeMap::new()) };
+            self.run.journal.step(&format!("damage {step} base"), || learning.loss(&stage.analysis.model, images))?
+        };
+        let mut all = BTreeMap::new();
+        for (k, &branch) in space.branches.iter().enumerate() {
+            self.heed_stop()?;
+            self.tell(Event::Progress { done: k, total: space.branches.len(), note: "branches left out in turn".into() });
+            let decision = Decision { removed_branches: [branch].into(), ..Decision::keep_all() };
+            let name = format!("damage {step} {}", stage.analysis.groups.branches[branch.index()].name);
+            let Some(learning) = &self.learning else { break };
+            let loss = self.run.journal.step(&name, || learning.loss(&stage.analysis.apply(&decision)?, images))?;
+            all.insert(branch, (loss - base).max(0.0));
+        }
+        Ok(all)
+    }
+
+    /// What every option is worth. Without removable branches this is kept saliency, as the literature has it. With them,
+    /// the channels inside a branch share out the *measured* damage of losing it in proportion to their saliency, and all
+    /// other channels are brought to the same scale.
+    ///
+    /// # Errors
+    /// The network cannot be run on the data.
+    pub(crate) fn values(&mut self, stage: &Stage, space: &Space, saliency: &Saliency, step: usize) -> Result<Values> {
+        let mut values = Values::kept_saliency(space, saliency);
+        if space.branches.is_empty() || self.settings.method == Method::Uniform || self.settings.damage_images == 0 {
+            return Ok(values);
+        }
+        let damage = self.damage(stage, space, step)?;
+        if damage.is_empty() {
+            return Ok(values);
+        }
+        let mut sums = vec![0.0; space.branches.len()];
+        for (g, v) in space.groups.iter().zip(&values.groups) {
+            if let (Some(b), Some(&all)) = (g.branch, v.last()) {
+                sums[b] += all;
+            }
+        }
+        let (total_damage, total_saliency): (f64, f64) = (damage.values().sum(), sums.iter().sum());
+        let common = if total_saliency > 0.0 && total_damage > 0.0 { total_damage / total_saliency } else { 1.0 };
+        for (g, v) in space.groups.iter().zip(&mut values.groups) {
+            let factor = match g.branch {
+                Some(b) if sums[b] > 0.0 => damage.get(&space.branches[b]).copied().unwrap_or(0.0) / sums[b],
+                _ => common,
+            };
+            for x in v {
+                *x *= factor;
+            }
+        }
+        Ok(values)
+    }
+
+    /// Re-estimates BatchNorm and fine-tunes what is left of the epochs, with checkpoints.
+    ///
+    /// # Errors
+    /// Training diverges; the user stops.
+    pub(crate) fn fine_tune(&mut self, stage: &Stage, steps_spent: usize) -> Result<Tuned> {
+        self.stage("re-estimating BatchNorm")?;
+        let mut model = stage.analysis.model.clone();
+        let Some(learning) = &self.learning else { return Ok(Tuned { model, holdout_before: None, holdout_after: None }) };
+        let (data, teacher, split) = (learning.data().clone(), learning.teacher.clone(), learning.choosing());
+        let mut network = Network::compile(&model)?;
+        let recipe = &self.settings.recipe;
+        train::bn::reestimate(&mut network, &data, REESTIMATION_BATCHES, recipe.batch_size, &recipe.augment, self.settings.seed)?;
+        network.write_back(&mut model)?;
+        let holdout_before = self.run.journal.step("holdout before", || learning.accuracy(&model, split, None))?;
+        let all = (self.settings.recipe.epochs * learning.steps_per_epoch(&self.settings.recipe) as f64).round() as usize;
+        let total = all.saturating_sub(steps_spent);
+        if total == 0 {
+            return Ok(Tuned { model, holdout_before, holdout_after: holdout_before });
+        }
+        if let Some(file) = self.run.journal.recall::<String>("fine-tuned")? {
+            let model = Model::load(self.run.file(&file)?)?;
+            let holdout_after = self.run.journal.recall("holdout after")?.flatten();
+            return Ok(Tuned { model, holdout_before, holdout_after });
+        }
+        self.stage("fine-tuning")?;
+        let Some(learning) = &self.learning else { return Err(Error::Setting("the data are gone".into())) };
+        let recipe = learning.recipe_for(&self.settings, total);
+        let checkpoint = self.run.file("checkpoint.bin")?;
+        let observer = self.observer();
+        let mut progress = |p: &Progress| told(observer, p);
+        let mut hooks = Hooks { progress: Some(&mut progress), checkpoint: Some((checkpoint, CHECKPOINT_EVERY)), on_gradients: None };
+        train::fit(&mut network, Some(&teacher), &data, &recipe, &mut hooks)?;
+        self.heed_stop()?;
+        network.write_back(&mut model)?;
+        self.run.write_model("tuned.onnx", &model)?;
+        let Some(learning) = &self.learning else { return Err(Error::Setting("the data are gone".into())) };
+        let holdout_after = self.run.journal.step("holdout after", || learning.accuracy(&model, split, None))?;
+        self.run.journal.record("fine-tuned", &"tuned.onnx", 0.0)?;
+        Ok(Tuned { model, holdout_before, holdout_after })
+    }
+}

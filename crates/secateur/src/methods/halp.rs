@@ -1,0 +1,99 @@
+//! HALP: latency table + saliency knapsack (Shen et al., NeurIPS 2022), and the same with multiply-accumulates as the cost.
+//!
+//! Stepwise: train a little and collect saliency, choose what to keep at the step's budget, cut, go on. Cut weights are
+//! removed at once rather than masked to the end: the smaller network computes exactly what the masked one would (the twin
+//! check proves it every time) and trains faster.
+
+use super::{Outcome, geometric};
+use crate::choice::{Space, Values, Widths, from_prefixes, joint_problem, linearised};
+use crate::cost::{LayerCosts, Macs, StageCosts};
+use crate::error::{Error, Result};
+use crate::session::Session;
+use crate::settings::Solver;
+use crate::stage::Stage;
+
+/// What is held under the budget while choosing. The final budget is a measured latency in either case.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Cost {
+    Latency,
+    Macs,
+}
+
+/// Cells of the capacity axis of the published programme and of its exact counterpart.
+const RESOLUTION: usize = 20_000;
+
+pub(super) fn run(session: &mut Session, cost: Cost) -> Result<Outcome> {
+    let table = session.latency_table()?;
+    let mut stage = Stage::dense(session.dense.clone());
+    let budgets = geometric(1.0, session.budget_s / session.dense_s, session.settings.steps);
+    let mut spent = 0;
+    for (t, share) in budgets.iter().enumerate() {
+        session.stage(&format!("step {} of {}: saliency", t + 1, budgets.len()))?;
+        let last = t + 1 == budgets.len();
+        let saliency = session.saliency(&mut stage, t)?;
+        spent += session.steps_per_saliency();
+        let space = Space::new(&stage.analysis.groups, session.settings.chunk, session.depth());
+        let values = session.values(&stage, &space, &saliency, t)?;
+        let latency = StageCosts::new(&table, &session.dense, &stage.analysis);
+        let macs = Macs::new(&stage.analysis.graph, &stage.analysis.facts, &stage.analysis.layers);
+        let costs: &dyn LayerCosts = if cost == Cost::Latency { &latency } else { &macs };
+        let chooser = Chooser::new(&stage, &space, &values, costs, session.settings.solver);
+        if last {
+            // The inner budget that lands at the wanted latency is found by measuring.
+            let start = if cost == Cost::Latency { session.target_s() } else { chooser.dense_cost() * session.target_s() / session.dense_s };
+            let found = session.meet_budget(&stage, &saliency, &space, &table, start, &mut |inner| chooser.choose(inner))?;
+            return Ok(Outcome { steps_spent: spent, ..found });
+        }
+        let inner = if cost == Cost::Latency { share * session.dense_s } else { Macs::total(&session.dense) * share };
+        // A step that is below what this stage can reach is left to the last one, which knows the floor.
+        let choice = match chooser.choose(inner) {
+            Ok(c) => c,
+            Err(Error::Search(search::Error::Infeasible { .. })) => continue,
+            Err(e) => return Err(e),
+        };
+        let decision = space.decision(&stage.analysis.groups, &saliency, &choice);
+        stage = session.cut(stage, &decision)?;
+    }
+    Err(Error::Setting("--steps is 0".into()))
+}
+
+/// Chooses options for inner budgets by the solver that was asked for.
+pub(crate) struct Chooser<'a> {
+    space: &'a Space,
+    values: &'a Values,
+    costs: &'a dyn LayerCosts,
+    widths: Widths<'a>,
+    layers: &'a [graph::Layer],
+    solver: Solver,
+    joint: Option<search::Problem>,
+}
+
+impl<'a> Chooser<'a> {
+    pub(crate) fn new(stage: &'a Stage, space: &'a Space, values: &'a Values, costs: &'a dyn LayerCosts, solver: Solver) -> Self {
+        let layers = &stage.analysis.layers;
+        let widths = Widths::new(&stage.analysis.groups, layers, space);
+        let joint = (solver == Solver::Joint).then(|| joint_problem(space, &widths, layers, values, costs));
+        Self { space, values, costs, widths, layers, solver, joint }
+    }
+
+    /// Cost of the stage as it is.
+    pub(crate) fn dense_cost(&self) -> f64 {
+        let widths = self.widths.all(self.space, &self.space.keep_all());
+        self.costs.constant() + widths.iter().enumerate().map(|(l, &(i, o))| self.costs.cost(l, i, o)).sum::<f64>()
+    }
+
+    /// The best choice whose cost, constants included, is at most `budget`.
+    pub(crate) fn choose(&self, budget: f64) -> Result<Vec<usize>> {
+        if let Some(problem) = &self.joint {
+            return Ok(search::joint::solve(problem, budget - self.costs.constant(), &search::Limits::default())?.choice);
+        }
+        let present = self.space.keep_all();
+        let (groups, fixed) = linearised(self.space, &self.widths, self.layers, self.values, self.costs, &present);
+        let left = budget - fixed - self.costs.constant();
+        let prefixes = match self.solver {
+            Solver::Published => search::knapsack::published(&groups, left, RESOLUTION)?,
+            _ => search::knapsack::exact(&groups, left, RESOLUTION)?,
+        };
+        Ok(from_prefixes(self.space, &prefixes.kept))
+    }
+}

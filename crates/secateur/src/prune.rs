@@ -1,0 +1,141 @@
+//! The main job, from settings to a report, and the parts of it that are commands of their own.
+
+use std::path::Path;
+
+use graph::{InputShapes, Model};
+use latency::Protocol;
+
+use crate::analysis::Analysis;
+use crate::bench::Relative;
+use crate::cost::LatencyTable;
+use crate::error::{Error, Result};
+use crate::events::{Event, Observer};
+use crate::learning::Split;
+use crate::methods;
+use crate::plan::{LayerWidth, PLAN_VERSION, Plan, file_hash};
+use crate::report::{REPORT_VERSION, Report, Row};
+use crate::run::Run;
+use crate::session::Session;
+use crate::settings::Settings;
+
+/// Prunes the network of `settings` to its budget; everything is left in the new directory `out`.
+///
+/// # Errors
+/// Settings that do not fit, a network with nothing to prune, a budget that cannot be reached, and whatever reading,
+/// measuring, training or writing refuses. What was done stays in `out`; [`resume`] goes on from it.
+pub fn prune(settings: Settings, out: &Path, observer: &mut dyn Observer) -> Result<Report> {
+    settings.check()?;
+    if !settings.model.is_file() {
+        return Err(Error::File { path: settings.model, cause: "there is no such file; name the ONNX file of the trained network".into() });
+    }
+    let run = Run::create(out)?;
+    run.write_json("config.json", &settings)?;
+    execute(settings, run, observer)
+}
+
+/// Goes on with the run in `out` where it stopped. Steps in its journal are not done again; no measurement it holds is
+/// repeated.
+///
+/// # Errors
+/// There is no run in `out`; as [`prune`].
+pub fn resume(out: &Path, observer: &mut dyn Observer) -> Result<Report> {
+    let run = Run::open(out)?;
+    let settings: Settings = run.read_json("config.json")?;
+    execute(settings, run, observer)
+}
+
+fn execute(settings: Settings, run: Run, observer: &mut dyn Observer) -> Result<Report> {
+    let mut session = Session::open(settings, run, observer)?;
+    let dense_accuracy = session.test_accuracy("dense", &session.dense.model.clone())?;
+    let outcome = methods::run(&mut session)?;
+    let stage = &outcome.stage;
+    let plan = Plan {
+        version: PLAN_VERSION,
+        model: session.settings.model.file_name().unwrap_or_default().to_string_lossy().into_owned(),
+        model_hash: file_hash(&session.settings.model)?,
+        method: session.settings.method,
+        solver: session.settings.solver,
+        seed: session.settings.seed,
+        target: session.bench.runtime().identity().to_string(),
+        dense_s: session.dense_s,
+        budget_s: session.budget_s,
+        latency: outcome.latency.clone(),
+        cut: stage.cut.clone(),
+        layers: LayerWidth::compare(&session.dense, &stage.analysis),
+    };
+    session.run.write_json("plan.json", &plan)?;
+
+    let tuned = session.fine_tune(stage, outcome.steps_spent)?;
+    session.stage("measuring the result")?;
+    let latency = confirm(&mut session, &tuned.model)?;
+    let latency_s = latency.ratio * session.dense_s;
+    let within = latency_s <= session.budget_s && latency_s >= session.budget_s * (1.0 - session.settings.tolerance);
+    let pruned_accuracy = session.test_accuracy("pruned", &tuned.model)?;
+    session.run.write_model("pruned.onnx", &tuned.model)?;
+
+    let pruned = Analysis::new(tuned.model, &InputShapes::batch(session.settings.latency_batch))?;
+    let report = Report {
+        version: REPORT_VERSION,
+        machine: latency::Machine::detect().to_string(),
+        runtime: session.bench.runtime().identity().to_string(),
+        dense: row("dense", &session.dense, session.dense_s, dense_accuracy)?,
+        pruned: row("pruned", &pruned, latency_s, pruned_accuracy)?,
+        budget_s: session.budget_s,
+        latency,
+        within_tolerance: within,
+        predicted_s: outcome.predicted_s,
+        holdout_before: tuned.holdout_before,
+        holdout_after: tuned.holdout_after,
+        twin_checks: std::mem::take(&mut session.twin_checks),
+        removed_branches: plan.layers.iter().filter(|l| l.kept == 0).map(|l| l.name.clone()).collect(),
+        layers: plan.layers,
+        probes: session.bench.probes(),
+        seconds: session.run.journal.finished()?.into_iter().filter(|(name, _)| !name.starts_with("latency ")).collect(),
+        settings: session.settings.clone(),
+    };
+    session.run.write_json("report.json", &report)?;
+    let page = session.run.file("report.html")?;
+    graph::write_atomically(&page, report.html()?.as_bytes())?;
+    Ok(report)
+}
+
+fn confirm(session: &mut Session, model: &Model) -> Result<Relative> {
+    let protocol = Protocol { precision: 0.004, time_limit_s: 8.0, min_rounds: 20, ..Protocol::default() };
+    let dense = session.dense.model.clone();
+    let measured = session.bench.relative(&session.run.journal, &dense, std::slice::from_ref(model), &protocol)?;
+    measured.into_iter().next().ok_or_else(|| Error::Setting("the runtime measured nothing".into()))
+}
+
+fn row(name: &str, analysis: &Analysis, latency_s: f64, test_accuracy: Option<f64>) -> Result<Row> {
+    let costs = analysis.costs();
+    Ok(Row { name: name.into(), latency_s, params: costs.params as u64, macs: costs.macs as u64, bytes: analysis.model.to_bytes()?.len() as u64, test_accuracy })
+}
+
+impl Session<'_> {
+    /// Accuracy on the test split, in percent, through the interpreter; recorded. `None` without labelled data.
+    fn test_accuracy(&mut self, name: &str, model: &Model) -> Result<Option<f64>> {
+        self.stage(&format!("test accuracy of the {name} network"))?;
+        let Some(learning) = &self.learning else { return Ok(None) };
+        self.run.journal.step(&format!("test accuracy {name}"), || learning.accuracy(model, Split::Test, None))
+    }
+}
+
+/// Applies a plan to a network of the structure it was made for.
+///
+/// # Errors
+/// The plan names what the network does not have.
+pub fn apply(model: Model, plan: &Plan) -> Result<Model> {
+    plan.cut.apply(model, &InputShapes::default())
+}
+
+/// Times the layers of a network on the target, without pruning anything.
+///
+/// # Errors
+/// As [`prune`], as far as the latency table.
+pub fn profile(settings: Settings, out: &Path, observer: &mut dyn Observer) -> Result<(LatencyTable, f64)> {
+    let run = Run::create(out)?;
+    let mut session = Session::open(settings, run, observer)?;
+    let table = session.latency_table()?;
+    session.tell(Event::Note { text: format!("latency table: {}", session.table_path().display()) });
+    Ok((table, session.dense_s))
+}

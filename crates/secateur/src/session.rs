@@ -1,0 +1,304 @@
+//! A session owns the boxes of a run: the dense network, the target, the data, the run directory. Methods walk the loop
+//! through it.
+
+use graph::{Decision, InputShapes, Model};
+use latency::{Protocol, TargetSpec};
+use rand::{RngExt, SeedableRng};
+use rand_chacha::ChaCha8Rng;
+
+use crate::analysis::Analysis;
+use crate::bench::{Bench, Relative, default_table};
+use crate::choice::{Space, Values, Widths, joint_problem};
+use crate::cost::{Calibration, Features, LatencyTable, LayerCosts, StageCosts, WidthRange};
+use crate::error::{Error, Result};
+use crate::events::{Event, Observer};
+use crate::learning::Learning;
+use crate::methods::Outcome;
+use crate::run::Run;
+use crate::saliency::{Saliency, Sources};
+use crate::settings::Settings;
+use crate::stage::Stage;
+use crate::verify;
+
+/// Everything a method works with.
+pub struct Session<'a> {
+    /// What was asked.
+    pub settings: Settings,
+    /// The run directory.
+    pub run: Run,
+    /// The dense network.
+    pub dense: Analysis,
+    /// Its latency on the target, seconds.
+    pub dense_s: f64,
+    /// The budget, seconds.
+    pub budget_s: f64,
+    /// The target.
+    pub bench: Bench,
+    /// Data and training; `None` without data.
+    pub learning: Option<Learning>,
+    /// Agreement of every cut network with its masked twin.
+    pub twin_checks: Vec<verify::TwinCheck>,
+    observer: &'a mut dyn Observer,
+}
+
+/// Attempts at landing inside the tolerance.
+const ATTEMPTS: usize = 14;
+
+impl<'a> Session<'a> {
+    /// Opens what `settings` name and measures the dense network, unless the journal of `run` has it already.
+    ///
+    /// # Errors
+    /// Whatever cannot be opened; a network with nothing to prune.
+    pub fn open(settings: Settings, run: Run, observer: &'a mut dyn Observer) -> Result<Self> {
+        settings.check()?;
+        let model = Model::load(&settings.model)?;
+        let dense = Analysis::new(model, &InputShapes::batch(settings.latency_batch))?;
+        dense.need_prunable()?;
+        let learning = settings.data.as_ref().map(|d| Learning::open(d, &settings, &dense)).transpose()?;
+        let target: TargetSpec = settings.target.parse()?;
+        let table = settings.table.clone().unwrap_or_else(default_table);
+        let mut bench = Bench::open(&target, &table, settings.latency_batch)?;
+        observer.event(Event::Stage { what: "measuring the dense network".into() });
+        let measured: latency::Measurement = run.journal.step("dense latency", || bench.absolute(&dense.model))?;
+        let dense_s = measured.median_s;
+        let budget_s = settings.budget.seconds(dense_s);
+        if budget_s >= dense_s {
+            return Err(Error::AboveDense { budget_s, dense_s });
+        }
+        Ok(Self { settings, run, dense, dense_s, budget_s, bench, learning, twin_checks: Vec::new(), observer })
+    }
+
+    /// The latency aimed at: the middle of the tolerance.
+    pub fn target_s(&self) -> f64 {
+        self.budget_s * (1.0 - self.settings.tolerance / 2.0)
+    }
+
+    /// Residual branches may be removed: asked for, and the solver can.
+    pub fn depth(&self) -> bool {
+        self.settings.depth && self.settings.solver == crate::settings::Solver::Joint
+    }
+
+    /// Announces a stage; the place where a wish to stop is heard.
+    ///
+    /// # Errors
+    /// [`Error::Interrupted`].
+    pub fn stage(&mut self, what: &str) -> Result<()> {
+        self.observer.event(Event::Stage { what: what.to_owned() });
+        self.heed_stop()
+    }
+
+    /// # Errors
+    /// [`Error::Interrupted`] if the user wants to stop.
+    pub fn heed_stop(&self) -> Result<()> {
+        if self.observer.stop() { Err(Error::Interrupted { out: self.run.directory().to_owned() }) } else { Ok(()) }
+    }
+
+    /// Tells something.
+    pub fn tell(&mut self, event: Event) {
+        self.observer.event(event);
+    }
+
+    /// Progress callbacks while something borrowed from the session works.
+    pub(crate) fn observer(&mut self) -> &mut dyn Observer {
+        self.observer
+    }
+
+    /// The latency table of the dense network's layers over all widths the run may give them, calibrated to whole networks.
+    ///
+    /// # Errors
+    /// The runtime refuses a layer; the floor is above the budget.
+    pub fn latency_table(&mut self) -> Result<LatencyTable> {
+        self.stage("latency table of the layers")?;
+        let space = Space::new(&self.dense.groups, self.settings.chunk, true);
+        let ranges = width_ranges(&self.dense, &space);
+        let (dense, bench, observer) = (&self.dense, &mut self.bench, &mut *self.observer);
+        let mut table: LatencyTable = self.run.journal.step("latency table", || {
+            LatencyTable::profile(&dense.model, &dense.graph, &dense.facts, &dense.layers, &ranges, &mut |models| {
+                bench.table(models, &mut |done, total| observer.event(Event::Progress { done, total, note: "layers timed".into() }))
+            })
+        })?;
+        table.calibration = self.calibrate(&table)?;
+        self.check_floor(&table)?;
+        Ok(table)
+    }
+
+    /// Measures random sub-networks and fits the table to them.
+    fn calibrate(&mut self, table: &LatencyTable) -> Result<Calibration> {
+        let count = self.settings.calibration_networks;
+        self.stage(&format!("calibrating the table on {count} sub-networks"))?;
+        let space = Space::new(&self.dense.groups, self.settings.chunk, true);
+        let ranks = Sources::find(&self.dense.graph, &self.dense.groups, crate::Criterion::Magnitude).from_weights(&self.dense.model, &self.dense.groups);
+        let widths = Widths::new(&self.dense.groups, &self.dense.layers, &space);
+        let mut rng = ChaCha8Rng::seed_from_u64(self.settings.seed ^ 0xca11);
+        let mut points: Vec<(Features, f64)> = vec![(table.features(&widths.all(&space, &space.keep_all())), self.dense_s)];
+        let choices: Vec<Vec<usize>> = (0..count).map(|k| random_choice(&space, &mut rng, (k + 1) as f64 / (count + 1) as f64)).collect();
+        for (k, batch) in choices.chunks(3).enumerate() {
+            self.heed_stop()?;
+            let models = batch.iter().map(|c| self.dense.apply(&space.decision(&self.dense.groups, &ranks, c))).collect::<Result<Vec<_>>>()?;
+            let measured = self.bench.relative(&self.run.journal, &self.dense.model, &models, &calibration_protocol())?;
+            for (choice, m) in batch.iter().zip(measured) {
+                points.push((table.features(&widths.all(&space, choice)), m.ratio * self.dense_s));
+            }
+            self.observer.event(Event::Progress { done: (k * 3 + batch.len()).min(count), total: count, note: "sub-networks".into() });
+        }
+        let fit = Calibration::fit(&points);
+        let text = format!("table calibrated on {} networks: relative error {:.1} %", fit.points, 100.0 * fit.relative_error);
+        self.observer.event(Event::Note { text });
+        Ok(fit)
+    }
+
+    /// Refuses a budget that no decision reaches, and tells what is ahead.
+    fn check_floor(&mut self, table: &LatencyTable) -> Result<()> {
+        let space = Space::new(&self.dense.groups, self.settings.chunk, self.depth());
+        let widths = Widths::new(&self.dense.groups, &self.dense.layers, &space);
+        let values = Values { groups: space.groups.iter().map(|g| vec![0.0; g.counts.len()]).collect(), branches: vec![0.0; space.branches.len()] };
+        let problem = joint_problem(&space, &widths, &self.dense.layers, &values, table);
+        let floor_s = search::joint::min_cost(&problem, &search::Limits::default())?.cost + table.constant();
+        let estimate_s = self.learning.as_ref().and_then(|l| l.estimate_s(&self.settings));
+        self.observer.event(Event::Outlook { dense_s: self.dense_s, budget_s: self.budget_s, floor_s, estimate_s });
+        if floor_s > self.budget_s {
+            return Err(Error::BelowFloor { budget_s: self.budget_s, floor_s, dense_s: self.dense_s });
+        }
+        Ok(())
+    }
+
+    /// Cuts `decision` out of `stage`, checked against the masked twin.
+    ///
+    /// # Errors
+    /// The result is not its masked twin.
+    pub fn cut(&mut self, stage: Stage, decision: &Decision) -> Result<Stage> {
+        if decision == &Decision::keep_all() {
+            return Ok(stage);
+        }
+        let smaller = stage.analysis.apply(decision)?;
+        self.twin_checks.push(verify::check(&stage.analysis, decision, &smaller, self.bench.runtime())?);
+        let mut cut = stage.cut;
+        cut.steps.push(decision.to_named(&stage.analysis.groups, &stage.analysis.graph));
+        let analysis = Analysis::new(smaller, &InputShapes::batch(self.settings.latency_batch))?;
+        Ok(Stage { analysis, cut })
+    }
+
+    /// Finds the inner budget at which `choose` gives a network measured inside the tolerance, starting at `start`.
+    ///
+    /// # Errors
+    /// No network at or below the budget was found.
+    pub fn meet_budget(
+        &mut self,
+        stage: &Stage,
+        saliency: &Saliency,
+        space: &Space,
+        table: &LatencyTable,
+        start: f64,
+        choose: &mut dyn FnMut(f64) -> Result<Vec<usize>>,
+    ) -> Result<Outcome> {
+        self.stage("meeting the budget as measured")?;
+        let low_s = self.budget_s * (1.0 - self.settings.tolerance);
+        let (mut inner, mut below, mut above) = (start, None::<f64>, None::<f64>);
+        let mut best: Option<(Vec<usize>, Relative)> = None;
+        let mut least = f64::INFINITY;
+        for attempt in 1..=ATTEMPTS {
+            self.heed_stop()?;
+            let choice = match choose(inner) {
+                Ok(c) => c,
+                // Below what this stage reaches: the answer, if there is one, lies above.
+                Err(Error::Search(search::Error::Infeasible { .. })) => {
+                    below = Some(below.map_or(inner, |b| b.max(inner)));
+                    inner = above.map_or(inner * 1.1, |a| (a + inner) / 2.0);
+                    continue;
+                }
+                Err(e) => return Err(e),
+            };
+            let model = stage.analysis.apply(&space.decision(&stage.analysis.groups, saliency, &choice))?;
+            let measured = self.bench.relative(&self.run.journal, &self.dense.model, &[model], &decide_protocol())?;
+            let Some(measured) = measured.into_iter().next() else { break };
+            let latency_s = measured.ratio * self.dense_s;
+            let predicted_s = self.predict(stage, space, table, &choice);
+            self.observer.event(Event::Measured { attempt, predicted_s, measured_s: latency_s });
+            least = least.min(latency_s);
+            let better = best.as_ref().is_none_or(|(_, b)| latency_s > b.ratio * self.dense_s);
+            if latency_s <= self.budget_s && better {
+                best = Some((choice, measured));
+            }
+            if (low_s..=self.budget_s).contains(&latency_s) {
+                break;
+            }
+            if latency_s > self.budget_s { above = Some(above.map_or(inner, |a| a.min(inner))) } else { below = Some(below.map_or(inner, |b| b.max(inner))) }
+            let wanted = inner * self.target_s() / latency_s;
+            inner = match (below, above) {
+                // Inside the bracket; its middle where the guess falls on an end.
+                (Some(b), Some(a)) if wanted <= b || wanted >= a => (a + b) / 2.0,
+                _ => wanted,
+            };
+            if let (Some(b), Some(a)) = (below, above) {
+                if (a - b) / a < 1e-4 {
+                    break;
+                }
+            }
+        }
+        let Some((choice, latency)) = best else {
+            return Err(Error::BudgetNotReached { low_s, budget_s: self.budget_s, best_s: least });
+        };
+        let predicted_s = self.predict(stage, space, table, &choice);
+        let decision = space.decision(&stage.analysis.groups, saliency, &choice);
+        let stage = self.cut(stage.clone(), &decision)?;
+        Ok(Outcome { stage, latency, predicted_s, steps_spent: 0 })
+    }
+
+    /// Calibrated table latency of a choice, seconds.
+    fn predict(&self, stage: &Stage, space: &Space, table: &LatencyTable, choice: &[usize]) -> f64 {
+        let costs = StageCosts::new(table, &self.dense, &stage.analysis);
+        let widths = Widths::new(&stage.analysis.groups, &stage.analysis.layers, space);
+        table.calibration.predict(&costs.features(&widths.all(space, choice)))
+    }
+
+    /// Where the latency table lies.
+    pub fn table_path(&self) -> std::path::PathBuf {
+        self.settings.table.clone().unwrap_or_else(default_table)
+    }
+}
+
+/// Precision of a sub-network's latency for calibration.
+fn calibration_protocol() -> Protocol {
+    Protocol { precision: 0.015, time_limit_s: 1.5, ..Protocol::default() }
+}
+
+/// Precision of a latency that decides.
+fn decide_protocol() -> Protocol {
+    Protocol { precision: 0.005, time_limit_s: 5.0, min_rounds: 10, ..Protocol::default() }
+}
+
+/// Random options, less kept the larger `cut` (0 to 1) is.
+fn random_choice(space: &Space, rng: &mut ChaCha8Rng, cut: f64) -> Vec<usize> {
+    let present: Vec<usize> = space.branches.iter().map(|_| usize::from(rng.random::<f64>() >= cut * 0.7)).collect();
+    let mut choice: Vec<usize> = space
+        .groups
+        .iter()
+        .map(|g| {
+            let low = g.counts.iter().position(|&c| c > 0).unwrap_or(0);
+            match g.branch {
+                Some(b) if present[b] == 0 => 0,
+                _ if rng.random::<f64>() < cut => rng.random_range(low..g.counts.len()),
+                _ => g.counts.len() - 1,
+            }
+        })
+        .collect();
+    choice.extend(present);
+    choice
+}
+
+/// The widths that the options of `space` can give each layer.
+fn width_ranges(analysis: &Analysis, space: &Space) -> Vec<WidthRange> {
+    let counts = |g: graph::GroupId| {
+        let all = [analysis.groups.groups[g.index()].size];
+        space.groups.iter().find(|o| o.group == g).map_or(all.to_vec(), |o| o.counts.iter().copied().filter(|&c| c > 0).collect())
+    };
+    let sums = |fixed: usize, parts: &[(graph::GroupId, usize)]| {
+        let mut reach = std::collections::BTreeSet::from([fixed]);
+        for &(g, coords) in parts {
+            let options = counts(g);
+            reach = reach.iter().flat_map(|&w| options.iter().map(move |&c| w + c * coords)).collect();
+        }
+        reach.into_iter().collect::<Vec<_>>()
+    };
+    analysis.layers.iter().map(|l| WidthRange { inputs: sums(l.fixed_in, &l.inputs), outputs: sums(l.fixed_out, &l.outputs) }).collect()
+}

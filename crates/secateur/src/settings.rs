@@ -1,0 +1,152 @@
+//! What a run was asked to do. Saved as `config.json` in the run directory; a TOML file of the same names can be given.
+
+use std::path::PathBuf;
+use std::str::FromStr;
+
+use serde::{Deserialize, Serialize};
+
+use crate::budget::Budget;
+use crate::error::{Error, Result};
+use crate::saliency::Criterion;
+
+/// How widths and branches are chosen.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Method {
+    /// Saliency against latency (Shen et al., NeurIPS 2022), stepwise.
+    #[default]
+    Halp,
+    /// One width fraction for all groups: the control.
+    Uniform,
+    /// The same saliency against multiply-accumulates: the control.
+    Flops,
+}
+
+/// How the choice of one step is solved.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Solver {
+    /// The published greedy programme with precedence, input widths frozen.
+    Published,
+    /// The same linearised problem, solved exactly.
+    Exact,
+    /// Input and output widths and removed branches chosen together, exactly.
+    #[default]
+    Joint,
+}
+
+macro_rules! named {
+    ($type:ident, $what:literal, $($variant:ident = $name:literal),*) => {
+        impl FromStr for $type {
+            type Err = Error;
+
+            fn from_str(s: &str) -> Result<Self> {
+                match s {
+                    $($name => Ok(Self::$variant),)*
+                    _ => Err(Error::Setting(format!(concat!("`{}` is not a ", $what, "; there are ", $("`", $name, "` "),*), s))),
+                }
+            }
+        }
+
+        impl std::fmt::Display for $type {
+            fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+                f.write_str(match self { $(Self::$variant => $name),* })
+            }
+        }
+    };
+}
+named!(Method, "method", Halp = "halp", Uniform = "uniform", Flops = "flops");
+named!(Solver, "solver", Published = "published", Exact = "exact", Joint = "joint");
+
+/// Everything a run depends on besides the machine.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case", default)]
+pub struct Settings {
+    /// The dense network.
+    pub model: PathBuf,
+    /// Data, as `cifar10:DIR`, `imagefolder:DIR`, `npz:FILE` or `synthetic`; none for pruning without data.
+    pub data: Option<String>,
+    /// Preprocessing preset of the network.
+    pub preprocess: String,
+    /// The target, as `ort`, `tract` or `command:…`.
+    pub target: String,
+    /// What the network may cost.
+    pub budget: Budget,
+    /// The final latency lies in `[budget·(1 − tolerance), budget]`.
+    pub tolerance: f64,
+    /// Batch size the latency is meant for.
+    pub latency_batch: usize,
+    /// How widths and branches are chosen.
+    pub method: Method,
+    /// How the choice of one step is solved.
+    pub solver: Solver,
+    /// What channels are worth.
+    pub criterion: Criterion,
+    /// Pruning steps on the way to the budget.
+    pub steps: usize,
+    /// Mini-batches per step for saliency, the network training meanwhile.
+    pub step_batches: usize,
+    /// Channels pruned together; 0: by the width of the group.
+    pub chunk: usize,
+    /// Residual branches may be removed.
+    pub depth: bool,
+    /// Images of the held-out split on which the damage of removing a branch is measured.
+    pub damage_images: usize,
+    /// Networks measured to calibrate the latency table.
+    pub calibration_networks: usize,
+    /// Share of the training data held out for choosing.
+    pub holdout: f64,
+    /// Fine-tuning.
+    pub recipe: train::Recipe,
+    /// Seed of everything random.
+    pub seed: u64,
+    /// Latency table; the user's cache where not given.
+    pub table: Option<PathBuf>,
+}
+
+impl Default for Settings {
+    fn default() -> Self {
+        Self {
+            model: PathBuf::new(),
+            data: None,
+            preprocess: "imagenet".into(),
+            target: "tract".into(),
+            budget: Budget::Share(0.5),
+            tolerance: 0.02,
+            latency_batch: 1,
+            method: Method::default(),
+            solver: Solver::default(),
+            criterion: Criterion::default(),
+            steps: 4,
+            step_batches: 40,
+            chunk: 0,
+            depth: true,
+            damage_images: 1000,
+            calibration_networks: 12,
+            holdout: 0.1,
+            recipe: train::Recipe { distill: Some(train::loss::Distill { alpha: 0.9, temperature: 4.0 }), ..train::Recipe::cifar(3.0) },
+            seed: 0,
+            table: None,
+        }
+    }
+}
+
+impl Settings {
+    /// Checks what can be checked before anything is opened.
+    ///
+    /// # Errors
+    /// A setting outside its range, by name.
+    pub fn check(&self) -> Result<()> {
+        let range = |name: &str, value: f64, low: f64, high: f64| {
+            if (low..=high).contains(&value) { Ok(()) } else { Err(Error::Setting(format!("{name} is {value}; it must lie between {low} and {high}"))) }
+        };
+        range("--tolerance", self.tolerance, 0.001, 0.5)?;
+        range("--holdout", self.holdout, 0.0, 0.5)?;
+        range("--steps", self.steps as f64, 1.0, 1000.0)?;
+        range("--latency-batch", self.latency_batch as f64, 1.0, 4096.0)?;
+        if self.data.is_none() && (self.recipe.epochs > 0.0 || self.criterion.needs_gradients()) {
+            return Err(Error::Setting("fine-tuning and Taylor saliency need data: give `--data`, or `--epochs 0 --criterion magnitude`".into()));
+        }
+        Ok(())
+    }
+}

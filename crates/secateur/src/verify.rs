@@ -1,0 +1,94 @@
+//! The masked-twin check: what is written computes what the original computes with the removed channels silenced.
+
+use graph::{Decision, Model};
+use latency::{ModelBytes, Runtime, Tensor, TensorData};
+use serde::{Deserialize, Serialize};
+
+use crate::analysis::Analysis;
+use crate::error::{Error, Result};
+
+/// Largest difference allowed, relative to the largest absolute value of the output.
+pub const TOLERANCE: f64 = 1e-3;
+
+/// Seeds of the random inputs of the check.
+const SEEDS: [u64; 2] = [11, 12];
+
+/// How well a smaller model agrees with its masked twin.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct TwinCheck {
+    /// Runtime the two were compared on.
+    pub runtime: String,
+    /// Random inputs compared.
+    pub inputs: usize,
+    /// Largest absolute difference over the largest absolute value, over all outputs.
+    pub relative_difference: f64,
+}
+
+/// Compares `smaller` with the masked twin of `analysis` under `decision` on seeded random inputs.
+///
+/// # Errors
+/// They differ; or a runtime refuses one of them.
+pub fn check(analysis: &Analysis, decision: &Decision, smaller: &Model, runtime: &dyn Runtime) -> Result<TwinCheck> {
+    let twin = analysis.masked_twin(decision)?;
+    compare(&twin, smaller, runtime)
+}
+
+/// Compares two models of the same inputs and outputs on seeded random inputs.
+///
+/// # Errors
+/// They differ; or a runtime refuses one of them.
+pub fn compare(twin: &Model, smaller: &Model, runtime: &dyn Runtime) -> Result<TwinCheck> {
+    // A runtime that keeps its outputs (a command) is replaced by the embedded one.
+    let embedded;
+    let runtime = if runtime.name() == "command" {
+        embedded = latency::runtime(&latency::TargetSpec::tract())?;
+        &*embedded
+    } else {
+        runtime
+    };
+    let bytes = [model_bytes("masked twin", twin, 1)?, model_bytes("pruned", smaller, 1)?];
+    let mut prepared = [runtime.prepare(&bytes[0])?, runtime.prepare(&bytes[1])?];
+    let names: Vec<String> = smaller.graph_proto().output.iter().map(|o| o.name().to_owned()).collect();
+    let mut worst = 0.0f64;
+    for seed in SEEDS {
+        let inputs: Vec<Tensor> = bytes[0].inputs.iter().map(|i| Tensor::seeded(i, seed)).collect();
+        let expected = prepared[0].run_with(&inputs)?;
+        let found = prepared[1].run_with(&inputs)?;
+        for (k, (e, f)) in expected.iter().zip(&found).enumerate() {
+            let output = names.get(k).cloned().unwrap_or_default();
+            let Some((difference, scale)) = difference(e, f) else {
+                return Err(Error::TwinMismatch { output, difference: f64::INFINITY, scale: 1.0 });
+            };
+            let relative = difference / scale.max(1e-6);
+            if !(relative <= TOLERANCE) {
+                return Err(Error::TwinMismatch { output, difference, scale });
+            }
+            worst = worst.max(relative);
+        }
+    }
+    Ok(TwinCheck { runtime: runtime.identity().to_string(), inputs: SEEDS.len(), relative_difference: worst })
+}
+
+/// Largest absolute difference and largest absolute value; `None` where shapes or types differ.
+fn difference(a: &Tensor, b: &Tensor) -> Option<(f64, f64)> {
+    if a.shape != b.shape {
+        return None;
+    }
+    match (&a.data, &b.data) {
+        (TensorData::F32(x), TensorData::F32(y)) => {
+            let worst = x.iter().zip(y).map(|(p, q)| f64::from((p - q).abs())).fold(0.0, |m, d| if d.is_nan() { f64::INFINITY } else { d.max(m) });
+            Some((worst, x.iter().map(|p| f64::from(p.abs())).fold(0.0, f64::max)))
+        }
+        (x, y) => (x == y).then_some((0.0, 1.0)),
+    }
+}
+
+/// `model` for a runtime, dynamic dimensions bound to `batch`.
+///
+/// # Errors
+/// A dimension that cannot be bound.
+pub fn model_bytes(name: &str, model: &Model, batch: usize) -> Result<ModelBytes> {
+    let bytes = model.to_bytes()?;
+    let inputs = latency::read_inputs(name, &bytes, batch)?;
+    Ok(ModelBytes::new(name, bytes, inputs))
+}
