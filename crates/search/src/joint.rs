@@ -8,7 +8,7 @@
 //!    Lagrange multipliers `λ`, the best that the rest of the problem can add to any partial choice:
 //!    `value − λ·cost + rest_λ + λ·budget` bounds its final value. What cannot beat the incumbent is dropped.
 //! 2. **Fixing.** An option whose own bound does not beat the incumbent leaves the problem.
-//! 3. **A narrow first pass**, with a few states per list, for an incumbent that is nearly optimal.
+//! 3. **Narrow first passes**, with a few states per list, for an incumbent that is nearly optimal.
 //!
 //! Lists that still outgrow [`Limits`] are thinned; the bounds of what was thrown away are kept, so the
 //! stated gap is proven. Graphs too wide to eliminate go to [`crate::lagrange`].
@@ -17,7 +17,7 @@ use std::time::Instant;
 
 use crate::dual::{self, Completion, Dual};
 use crate::elimination::{self, Tree};
-use crate::front::{Front, Pass};
+use crate::front::Pass;
 use crate::lagrange;
 use crate::maxsum::{self, Weights};
 use crate::reduce::{self, Reduced};
@@ -49,8 +49,8 @@ impl Rounding {
     }
 }
 
-/// States per list in the first pass.
-const NARROW: usize = 24;
+/// States per list, pass after pass: each finds a better incumbent, which makes the next one cheaper.
+const STATES_PER_LIST: [usize; 3] = [4, 24, usize::MAX];
 /// Variables with more factors than this are held when looking for the first incumbent.
 const HUB: usize = 8;
 /// Multipliers of the first and of the later completion bounds, relative to the dual's.
@@ -98,59 +98,50 @@ pub fn solve(problem: &Problem, budget: f64, limits: &Limits) -> Result<Solution
         }
     }
 
-    // Fix, find a good incumbent, fix again, prove.
-    let Some(fixed) = fix(problem, &tree, dual.multiplier, within, best_value, rounding) else {
+    // Fix, find a better incumbent, fix again; the last pass proves.
+    let Some(mut fixed) = fix(problem, &tree, dual.multiplier, within, best_value, rounding) else {
         return Ok(finish(best, best_value, within_gap));
     };
-    let tree = Tree::new(&fixed.problem, &elimination::order(&fixed.problem));
-    let prepare = |reduced: &Reduced, tree: &Tree| {
-        let lagrangians = MANY.iter().map(|factor| Weights::lagrangian(dual.multiplier * factor));
-        lagrangians.chain([Weights::CHEAPEST]).map(|weights| Completion::new(&reduced.problem, tree, weights)).collect::<Vec<_>>()
-    };
-    let mut completions = prepare(&fixed, &tree);
-    let pass = |reduced: &Reduced, tree: &Tree, completions: &[Completion], incumbent: f64, states_per_entry: usize| {
-        let needed = completions.iter().map(|bound| needed(bound.upward.weights, incumbent, within, rounding));
-        Pass {
-            problem: &reduced.problem,
-            tree,
-            completions,
-            needed: needed.collect(),
+    let mut passes = STATES_PER_LIST.iter().copied().peekable();
+    while let Some(states_per_entry) = passes.next() {
+        let part = &fixed.problem;
+        let tree = Tree::new(part, &elimination::order(part));
+        let weights = MANY.iter().map(|factor| Weights::lagrangian(dual.multiplier * factor)).chain([Weights::CHEAPEST]);
+        let completions: Vec<Completion> = weights.map(|weights| Completion::new(part, &tree, weights)).collect();
+        let incumbent = best_value;
+        let front = Pass {
+            problem: part,
+            tree: &tree,
+            completions: &completions,
+            needed: completions.iter().map(|bound| needed(bound.upward.weights, incumbent, within, rounding)).collect(),
             equal: rounding.value * 1e-2,
             states: limits.max_states,
             states_per_entry,
             bucket: limits.tolerance * budget.abs(),
             deadline,
         }
-        .run()
-    };
-    let take = |front: &Front, reduced: &Reduced, best: &mut Vec<usize>, best_value: &mut f64| {
-        let Some(state) = (0..front.states.len()).rev().find(|&state| front.states[state].0 <= within) else { return };
-        let choice = reduced.lift(&front.choice(state));
-        let value = problem.value(&choice);
-        if value > *best_value {
-            (*best, *best_value) = (choice, value);
+        .run();
+        if let Some(state) = (0..front.states.len()).rfind(|&state| front.states[state].0 <= within) {
+            let choice = fixed.lift(&front.choice(state));
+            let value = problem.value(&choice);
+            if value > best_value {
+                (best, best_value) = (choice, value);
+            }
         }
-    };
-    let narrow = pass(&fixed, &tree, &completions, best_value, NARROW);
-    take(&narrow, &fixed, &mut best, &mut best_value);
-    if narrow.dropped == 0 {
-        return Ok(finish(best, best_value, within_gap));
+        if front.dropped == 0 {
+            break;
+        }
+        if passes.peek().is_none() {
+            let stop = if front.out_of_time { |gap| Stop::OutOfTime { gap } } else { within_gap };
+            return Ok(finish(best, incumbent + front.dropped_excess.max(0.0) + rounding.value, stop));
+        }
+        let survivors = dual::surviving_options(part, &tree, &completions, |w| needed(w, best_value, within, rounding));
+        if survivors.iter().any(Vec::is_empty) {
+            break;
+        }
+        fixed = fixed.further(survivors);
     }
-    let survivors = dual::surviving_options(&fixed.problem, &tree, &completions, |w| needed(w, best_value, within, rounding));
-    if survivors.iter().any(Vec::is_empty) {
-        return Ok(finish(best, best_value, within_gap));
-    }
-    let fixed = fixed.further(survivors);
-    let tree = Tree::new(&fixed.problem, &elimination::order(&fixed.problem));
-    completions = prepare(&fixed, &tree);
-    let incumbent = best_value;
-    let full = pass(&fixed, &tree, &completions, incumbent, usize::MAX);
-    take(&full, &fixed, &mut best, &mut best_value);
-    if full.dropped == 0 {
-        return Ok(finish(best, best_value, within_gap));
-    }
-    let stop = if full.out_of_time { |gap| Stop::OutOfTime { gap } } else { within_gap };
-    Ok(finish(best, incumbent + full.dropped_excess.max(0.0) + rounding.value, stop))
+    Ok(finish(best, best_value, within_gap))
 }
 
 /// The Pareto front of cost and value: ascending in both, no point dominated by another.
