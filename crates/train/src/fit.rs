@@ -78,6 +78,10 @@ pub fn fit(network: &mut Network, teacher: Option<&Network>, data: &Dataset, rec
     recipe.check()?;
     let objective = recipe.objective();
     let per_epoch = data.len(Split::Train) / recipe.batch_size;
+    if per_epoch == 0 {
+        // Too few images for one batch: the error says so.
+        data.epoch(Split::Train, recipe.batch_size, &recipe.augment, recipe.seed, 0, 0)?;
+    }
     let total = (recipe.epochs * per_epoch as f64).round() as usize;
     if !recipe.mean_squared {
         let width = network.output_shape(1)?.iter().skip(1).product();

@@ -247,11 +247,9 @@ impl Network {
         Ok(facts.need_shape(&self.graph, *v)?.to_vec())
     }
 
-    pub(crate) fn steps(&self, mode: Mode) -> &[Step] {
-        match mode {
-            Mode::Train => &self.train_steps,
-            Mode::Eval => &self.eval_steps,
-        }
+    /// The planned steps; `folded` takes normalisations into the convolutions before them.
+    pub(crate) fn steps(&self, folded: bool) -> &[Step] {
+        if folded { &self.eval_steps } else { &self.train_steps }
     }
 
     /// The only reader of `v`, if it is not an output.

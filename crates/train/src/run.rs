@@ -71,7 +71,9 @@ impl<'a, B: Kernels> Run<'a, B> {
 
     pub fn execute(&mut self) -> Result<()> {
         let network = self.network;
-        for step in network.steps(self.mode) {
+        // Folding a normalisation into weights leaves the tape: not where gradients are wanted.
+        let folded = self.mode == Mode::Eval && !B::ad_enabled(&B::Device::default());
+        for step in network.steps(folded) {
             ops::step(self, step)?;
         }
         Ok(())

@@ -45,6 +45,18 @@ fn colour(rng: &mut ChaCha8Rng) -> Colour {
     [0; 3].map(|_| rng.random_range(25.0..230.0f32))
 }
 
+/// The tint of a class, with so much scatter that it overlaps its neighbours': a hint, no proof.
+fn tint(class: u32, rng: &mut ChaCha8Rng) -> Colour {
+    let scatter: f32 = (0..4).map(|_| rng.random_range(-0.6..0.6f32)).sum();
+    let hue = (class as f32 + scatter).rem_euclid(CLASSES as f32) * 6.0 / CLASSES as f32;
+    let (saturation, value) = (rng.random_range(0.45..1.0f32), rng.random_range(120.0..245.0f32));
+    // HSV: each primary falls off linearly with its distance on the circle of hues.
+    [0.0, 2.0, 4.0].map(|primary: f32| {
+        let apart = (hue - primary).abs().min(6.0 - (hue - primary).abs());
+        value * (1.0 - saturation * (1.0 - (2.0 - apart).clamp(0.0, 1.0)))
+    })
+}
+
 fn distance(a: Colour, b: Colour) -> f32 {
     a.iter().zip(b).map(|(a, b)| (a - b).powi(2)).sum::<f32>().sqrt()
 }
@@ -64,7 +76,7 @@ impl Placed {
         let margin = (radius * 0.8).min(SIDE as f32 / 2.0 - 1.0);
         let mut place = || rng.random_range(margin..SIDE as f32 - margin);
         let centre = [place(), place()];
-        Self { class, centre, radius, angle: rng.random_range(-0.6..0.6), stretch: rng.random_range(0.75..1.3) }
+        Self { class, centre, radius, angle: rng.random_range(-0.35..0.35), stretch: rng.random_range(0.85..1.18) }
     }
 
     fn covers(&self, x: f32, y: f32) -> bool {
@@ -77,28 +89,27 @@ impl Placed {
 }
 
 fn draw(image: &mut [u8], class: u32, rng: &mut ChaCha8Rng) {
-    let ground = colour(rng);
-    let ground_end = colour(rng);
-    let mut front = colour(rng);
-    while distance(front, ground).min(distance(front, ground_end)) < 60.0 {
-        front = colour(rng);
+    let front = tint(class, rng);
+    let (mut ground, mut ground_end) = (colour(rng), colour(rng));
+    while distance(front, ground).min(distance(front, ground_end)) < 90.0 {
+        (ground, ground_end) = (colour(rng), colour(rng));
     }
     let second = colour(rng);
     let texture = rng.random_range(0..3u32);
     let (frequency, phase) = (rng.random_range(0.5..1.6f32), rng.random_range(0.0..6.3f32));
     let direction = rng.random_range(0.0..6.3f32).sin_cos();
     let slope = rng.random_range(0.0..6.3f32).sin_cos();
-    let shape = Placed::random(class, 6.5..12.0, rng);
+    let shape = Placed::random(class, 8.0..12.5, rng);
     // Clutter: small pieces of other shapes behind, a bar in front.
-    let clutter: Vec<(Placed, Colour)> = (0..rng.random_range(2..6usize))
+    let clutter: Vec<(Placed, Colour)> = (0..rng.random_range(1..5usize))
         .map(|_| {
             let class = rng.random_range(0..CLASSES);
             (Placed::random(class, 1.5..4.5, rng), colour(rng))
         })
         .collect();
     let bar = Placed { class: 1, stretch: rng.random_range(2.0..3.5), ..Placed::random(1, 4.0..7.0, rng) };
-    let bar_colour = rng.random_bool(0.6).then(|| colour(rng));
-    let noise = rng.random_range(8.0..26.0f32);
+    let bar_colour = rng.random_bool(0.5).then(|| colour(rng));
+    let noise = rng.random_range(6.0..20.0f32);
     let light = rng.random_range(0.7..1.25f32);
     for y in 0..SIDE {
         for x in 0..SIDE {

@@ -1,0 +1,155 @@
+//! Data sets: what is read is what was written, splits are disjoint, bad files are named.
+
+use std::io::Write as _;
+use std::path::Path;
+
+use proptest::prelude::*;
+use secateur_train::data::{Augment, DataSpec, Dataset, Layout, Normalization, Options, Split};
+
+fn options(shape: [usize; 3]) -> Options {
+    Options { shape, layout: Layout::ChannelsFirst, normalization: Normalization::raw255(), holdout: 0.2, seed: 0 }
+}
+
+fn cifar(dir: &Path, file: &str, labels: &[u8]) {
+    let mut bytes = Vec::new();
+    for (i, l) in labels.iter().enumerate() {
+        bytes.push(*l);
+        bytes.extend((0..3072).map(|p| ((p + i) % 251) as u8));
+    }
+    std::fs::write(dir.join(file), bytes).unwrap();
+}
+
+fn open_error(spec: &str, shape: [usize; 3]) -> String {
+    Dataset::open(&spec.parse().unwrap(), options(shape)).unwrap_err().to_string()
+}
+
+#[test]
+fn cifar_records_come_back_as_pixels_and_labels() {
+    let dir = tempfile::tempdir().unwrap();
+    cifar(dir.path(), "train.bin", &[1, 2, 3, 4, 5]);
+    cifar(dir.path(), "test.bin", &[9, 8]);
+    let data = Dataset::open(&DataSpec::Cifar10(dir.path().into()), options([3, 32, 32])).unwrap();
+    assert_eq!([Split::Train, Split::Holdout, Split::Test].map(|s| data.len(s)), [4, 1, 2]);
+    let batch = data.batch(Split::Test, 0..2).unwrap();
+    assert_eq!((batch.shape.as_slice(), batch.labels.as_slice()), (&[2usize, 3, 32, 32][..], &[9u32, 8][..]));
+    assert_eq!(batch.inputs[3072], f32::from(1u8));
+    // The original archive's names are read too.
+    let original = tempfile::tempdir().unwrap();
+    for i in 1..=5 {
+        cifar(original.path(), &format!("data_batch_{i}.bin"), &[i]);
+    }
+    cifar(original.path(), "test_batch.bin", &[0]);
+    let data = Dataset::open(&DataSpec::Cifar10(original.path().into()), options([3, 32, 32])).unwrap();
+    assert_eq!(data.len(Split::Train) + data.len(Split::Holdout), 5);
+}
+
+#[test]
+fn bad_data_are_refused_by_name_with_a_remedy() {
+    let dir = tempfile::tempdir().unwrap();
+    let spec = format!("cifar10:{}", dir.path().display());
+    assert!(open_error(&spec, [3, 32, 32]).contains("test_batch.bin"));
+    cifar(dir.path(), "train.bin", &[1, 2, 3]);
+    cifar(dir.path(), "test.bin", &[1]);
+    assert!(open_error(&spec, [3, 224, 224]).contains("the network wants [3, 224, 224]"));
+    let mut file = std::fs::OpenOptions::new().append(true).open(dir.path().join("test.bin")).unwrap();
+    file.write_all(&[1; 100]).unwrap();
+    let error = open_error(&spec, [3, 32, 32]);
+    assert!(error.contains("test.bin") && error.contains("truncated") && error.contains("copy it again"), "{error}");
+    cifar(dir.path(), "test.bin", &[1, 77]);
+    let error = open_error(&spec, [3, 32, 32]);
+    assert!(error.contains("record 1 has label 77"), "{error}");
+    std::fs::write(dir.path().join("test.bin"), []).unwrap();
+    assert!(open_error(&spec, [3, 32, 32]).contains("empty"));
+    let empty = tempfile::tempdir().unwrap();
+    assert!(open_error(&format!("imagefolder:{}", empty.path().display()), [3, 32, 32]).contains("DIR/CLASS/IMAGE.jpg"));
+    let broken = empty.path().join("x.npz");
+    std::fs::write(&broken, b"not a zip").unwrap();
+    assert!(open_error(&format!("npz:{}", broken.display()), [3, 32, 32]).contains("x.npz"));
+    for text in ["mnist:dir", "cifar10:", "synthetic:a,b", "synthetic:5,0"] {
+        assert!(text.parse::<DataSpec>().is_err(), "{text}");
+    }
+}
+
+#[test]
+fn folders_of_classes_are_read_and_prepared() {
+    let dir = tempfile::tempdir().unwrap();
+    for (class, grey) in [("a", 40u8), ("b", 200)] {
+        std::fs::create_dir(dir.path().join(class)).unwrap();
+        for i in 0..5 {
+            let image = image::RgbImage::from_pixel(40, 36, image::Rgb([grey, grey / 2, 7]));
+            image.save(dir.path().join(class).join(format!("{i}.png"))).unwrap();
+        }
+    }
+    let data = Dataset::open(&DataSpec::ImageFolder(dir.path().into()), options([3, 32, 32])).unwrap();
+    let batch = data.batch(Split::Train, 0..6).unwrap();
+    for (i, label) in batch.labels.iter().enumerate() {
+        let grey = [40.0, 200.0][*label as usize];
+        assert_eq!([0, 1024, 2048].map(|c| batch.inputs[i * 3072 + c]), [grey, (grey as u8 / 2).into(), 7.0]);
+    }
+    std::fs::write(dir.path().join("a").join("0.png"), b"nothing").unwrap();
+    let all = Dataset::open(&DataSpec::ImageFolder(dir.path().into()), Options { holdout: 0.0, ..options([3, 32, 32]) }).unwrap();
+    let error = [Split::Train, Split::Test].into_iter().find_map(|s| all.batch(s, 0..10).err()).unwrap().to_string();
+    assert!(error.contains("0.png") && error.contains("replace or remove"), "{error}");
+}
+
+#[test]
+fn the_procedural_set_is_balanced_and_repeatable() {
+    let spec: DataSpec = "synthetic:100,50,4".parse().unwrap();
+    let open = || Dataset::open(&spec, options([3, 32, 32])).unwrap();
+    let (a, b) = (open().batch(Split::Test, 0..50).unwrap(), open().batch(Split::Test, 0..50).unwrap());
+    assert_eq!(a, b);
+    assert!((0..10).all(|c| a.labels.iter().filter(|l| **l == c).count() == 5));
+    assert_eq!(spec.to_string().parse::<DataSpec>().unwrap(), spec);
+}
+
+#[test]
+fn channels_last_and_blue_first_permute_the_same_values() {
+    let spec: DataSpec = "synthetic:20,10".parse().unwrap();
+    let open = |layout, bgr| {
+        let normalization = Normalization { bgr, ..Normalization::raw255() };
+        let o = Options { layout, normalization, ..options([3, 32, 32]) };
+        Dataset::open(&spec, o).unwrap().batch(Split::Test, 0..1).unwrap()
+    };
+    let (plain, last, bgr) = (open(Layout::ChannelsFirst, false), open(Layout::ChannelsLast, false), open(Layout::ChannelsFirst, true));
+    assert_eq!(last.shape, [1, 32, 32, 3]);
+    for p in 0..1024 {
+        for c in 0..3 {
+            assert_eq!(plain.inputs[c * 1024 + p], last.inputs[p * 3 + c]);
+            assert_eq!(plain.inputs[c * 1024 + p], bgr.inputs[(2 - c) * 1024 + p]);
+        }
+    }
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(20))]
+
+    #[test]
+    fn an_epoch_shows_every_training_image_once_and_none_of_the_others(seed in 0u64..1000, epoch in 0u64..5) {
+        let data = Dataset::open(&"synthetic:60,20".parse().unwrap(), options([3, 32, 32])).unwrap();
+        let sums = |inputs: &[f32]| -> Vec<u64> { inputs.chunks(3072).map(|i| i.iter().map(|v| *v as u64).sum()).collect() };
+        let mut seen: Vec<u64> = Vec::new();
+        for batch in data.epoch(Split::Train, 8, &Augment::none(), seed, epoch, 0).unwrap() {
+            seen.extend(sums(&batch.unwrap().inputs));
+        }
+        let mut all = sums(&data.batch(Split::Train, 0..60).unwrap().inputs);
+        seen.sort_unstable();
+        all.sort_unstable();
+        prop_assert_eq!(seen, all);
+    }
+
+    #[test]
+    fn augmentation_keeps_the_multiset_of_pixels_or_zeros(seed in 0u64..1000) {
+        let data = Dataset::open(&"synthetic:60,20".parse().unwrap(), options([3, 32, 32])).unwrap();
+        let augment = Augment { pad_crop: None, flip: true, resized_crop: None };
+        let flipped = data.epoch(Split::Train, 48, &augment, seed, 0, 0).unwrap().next().unwrap().unwrap();
+        let plain = data.epoch(Split::Train, 48, &Augment::none(), seed, 0, 0).unwrap().next().unwrap().unwrap();
+        prop_assert_eq!(&flipped.labels, &plain.labels);
+        for (a, b) in flipped.inputs.chunks(32).zip(plain.inputs.chunks(32)) {
+            let mirrored: Vec<f32> = b.iter().rev().copied().collect();
+            prop_assert!(a == b || a == mirrored.as_slice());
+        }
+        let skipped = data.epoch(Split::Train, 8, &augment, seed, 0, 3).unwrap().next().unwrap().unwrap();
+        let fourth = data.epoch(Split::Train, 8, &augment, seed, 0, 0).unwrap().nth(3).unwrap().unwrap();
+        prop_assert_eq!(skipped, fourth);
+    }
+}
