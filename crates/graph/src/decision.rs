@@ -64,8 +64,9 @@ impl Decision {
         }
     }
 
-    /// This decision followed by `then`, which counts channels of the smaller model. Both must number groups and branches
-    /// alike: group ids stay the same as long as this decision leaves out no branch.
+    /// This decision followed by `then`, which counts channels of the smaller model. The groups of both models must be the
+    /// same but for their sizes. They are, unless this decision leaves out a branch or brings a grouped layer, a shuffle or
+    /// a set of heads down to one partition, where the smaller model is coupled otherwise.
     ///
     /// # Errors
     /// This decision leaves out branches, or `then` keeps channels that are gone.

@@ -18,10 +18,8 @@ fn every_real_model_survives_round_trip_and_random_surgery() {
     files.sort();
     for path in files.iter().filter(|p| p.extension().is_some_and(|e| e == "onnx")) {
         let name = path.file_name().unwrap().to_string_lossy().into_owned();
-        let bytes = std::fs::read(path).unwrap();
         let model = Model::load(path).unwrap();
         assert_eq!(Model::from_bytes(model.to_bytes().unwrap(), "again").unwrap().proto(), model.proto());
-        let _ = bytes;
         let a = Analysed::new(model, 2).unwrap();
         println!("{name}: {} groups, {} prunable, {} branches", a.groups.groups.len(), a.groups.prunable().count(), a.groups.branches.len());
         for g in &a.groups.groups {

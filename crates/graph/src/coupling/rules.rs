@@ -187,8 +187,26 @@ impl<'a> Coupling<'a> {
             Source::Initializer => format!("axis {axis} of `{}`", value.name),
             Source::Node(n, _) => match &self.graph.node(n).op {
                 Op::Opaque(op) => format!("`{}`, computed by an operator without a rule ({op})", value.name),
-                _ => format!("axis {axis} of `{}`, which is no channel axis", value.name),
+                _ => match self.input_behind(v) {
+                    Some(input) => format!("`{}`, computed from the graph input `{input}`", value.name),
+                    None => format!("axis {axis} of `{}`, which is no channel axis", value.name),
+                },
             },
+        }
+    }
+
+    /// The graph input that `v` is computed from without a layer in between.
+    fn input_behind(&self, v: ValueId) -> Option<&'a str> {
+        let mut at = v;
+        loop {
+            match self.graph.value(at).source {
+                Source::Input => return Some(&self.graph.value(at).name),
+                Source::Initializer => return None,
+                Source::Node(n, _) => {
+                    let node = self.graph.node(n);
+                    at = node.inputs.iter().flatten().copied().find(|_| !node.op.is_layer() && !matches!(node.op, Op::Opaque(_) | Op::Shape))?;
+                }
+            }
         }
     }
 

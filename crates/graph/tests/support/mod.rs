@@ -1,6 +1,8 @@
 //! What the tests of this crate share: running a model with tract, and comparing two models on random inputs.
 #![allow(dead_code)]
 
+pub mod text;
+
 use secateur_graph::{Decision, Facts, Graph, Groups, InputShapes, Model};
 use tract_onnx::prelude::*;
 
