@@ -72,12 +72,13 @@ impl<'a> Coupling<'a> {
             let computed = node.outputs.iter().flatten().find(|&&o| !self.graph.is_stored(o) && self.is_parameter(o));
             let Some(&out) = computed else { continue };
             for axis in 0..self.axes[out.index()].len() {
-                let (Some(role), Some(labels)) = (self.roles.remove(&(out, axis)), self.at(Some((out, axis)))) else { continue };
+                let (Some(&role), Some(labels)) = (self.roles.get(&(out, axis)), self.at(Some((out, axis)))) else { continue };
                 let classes: std::collections::HashSet<Label> = labels.iter().map(|&l| self.labels.find(l)).collect();
                 for &input in node.inputs.iter().flatten() {
                     for a in 0..self.axes[input.index()].len() {
                         let Some(own) = self.at(Some((input, a))) else { continue };
                         if own.iter().any(|&l| classes.contains(&self.labels.find(l))) {
+                            self.roles.remove(&(out, axis));
                             self.roles.entry((input, a)).or_insert(role);
                         }
                     }

@@ -206,9 +206,18 @@ impl Model {
         Ok(())
     }
 
-    /// Adds an initializer.
+    /// Adds an initializer; before IR version 4 it must be listed as an input too.
     pub fn add_initializer(&mut self, name: &str, value: &Tensor) {
-        self.graph_proto_mut().initializer.push(value.encode(name));
+        let listed = self.proto.ir_version() < 4;
+        let graph = self.graph_proto_mut();
+        graph.initializer.push(value.encode(name));
+        if listed {
+            let tensor = proto::type_proto::Tensor { elem_type: Some(value.data.dtype() as i32), shape: Some(proto::TensorShapeProto::default()) };
+            let r#type = proto::TypeProto { value: Some(proto::type_proto::Value::TensorType(tensor)), ..Default::default() };
+            let mut input = proto::ValueInfoProto { name: Some(name.to_owned()), r#type: Some(r#type), ..Default::default() };
+            set_declared_shape(&mut input, &value.shape);
+            graph.input.push(input);
+        }
     }
 
     /// The self-contained bytes of the model: external data are taken into the file.

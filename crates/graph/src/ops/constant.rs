@@ -1,10 +1,12 @@
 //! `Constant`, `ConstantOfShape` and `Range`.
 
 use crate::attributes::Attributes;
+use crate::coupling::rules::Coupling;
 use crate::error::Result;
 use crate::facts::{Fact, Inference, Outputs};
 use crate::map_type;
 use crate::model::constant_value;
+use crate::surgery::rewriter::Rewriter;
 use crate::tensor::Tensor;
 
 /// Larger results are not held in memory.
@@ -30,6 +32,26 @@ impl ConstantOfShape {
             return Err(a.error("its value is not one element"));
         }
         Ok(Self { value })
+    }
+
+    /// A tensor of one value stands for a stored one where its shape is stored: a weight of a file made to be small, or
+    /// zeros that are joined on.
+    pub(super) fn couple(&self, c: &mut Coupling) -> Result<()> {
+        let stored = c.node.input(0).is_some_and(|v| c.graph.is_stored(v));
+        if stored && self.value.to_f32().is_some() {
+            for (axis, &dim) in c.output_shape(0).iter().enumerate() {
+                let labels = c.labels.fresh(dim);
+                c.set(0, axis, Some(labels));
+            }
+        }
+        Ok(())
+    }
+
+    pub(super) fn rewrite(&self, r: &mut Rewriter) -> Result<()> {
+        match r.expected_output(0) {
+            Some(shape) if r.old_output(0) != Some(&shape) => r.want_ints(0, shape.into_iter().map(|d| d as i64).collect()),
+            _ => Ok(()),
+        }
     }
 
     pub(super) fn infer(&self, i: &Inference) -> Result<Outputs> {

@@ -277,8 +277,9 @@ impl Op {
             Self::Resize(o) => o.couple(c),
             Self::Expand => expand::couple(c),
             Self::Shape => shape::couple(c),
-            // A stored tensor has its labels from the start; the others compute shapes and indices.
-            Self::Constant | Self::ConstantOfShape(_) | Self::Range => Ok(()),
+            Self::ConstantOfShape(o) => o.couple(c),
+            // A stored tensor has its labels from the start; a range is of indices.
+            Self::Constant | Self::Range => Ok(()),
             // Its operands are frozen before any rule is asked.
             Self::Opaque(_) => Ok(()),
         }
@@ -297,6 +298,7 @@ impl Op {
             Self::Squeeze(o) => o.rewrite_squeeze(r),
             Self::Resize(o) => o.rewrite(r),
             Self::Expand => expand::rewrite(r),
+            Self::ConstantOfShape(o) => o.rewrite(r),
             Self::Gemm(_)
             | Self::MatMul
             | Self::BatchNormalization(_)
@@ -313,7 +315,6 @@ impl Op {
             | Self::Unsqueeze(_)
             | Self::Shape
             | Self::Constant
-            | Self::ConstantOfShape(_)
             | Self::Range
             | Self::Opaque(_) => Ok(()),
         }
