@@ -60,9 +60,16 @@ pub fn extend(command: &Command, given: &[OsString], path: &Path) -> Result<Line
             if elsewhere && !must {
                 return Ok(());
             }
-            return Err(Failure::Usage(format!("configuration {}: `{key}` is no flag of `{}`; there are {}", path.display(), sub.get_name(), known(sub))));
+            return Err(Failure::Usage(format!(
+                "configuration {}: `{key}` is no flag of `{}`; there are {}",
+                path.display(),
+                sub.get_name(),
+                known(sub)
+            )));
         };
-        for text in texts(value).ok_or_else(|| Failure::Usage(format!("configuration {}: `{key}` must be a text, a number, true or false, or a list of them", path.display())))? {
+        for text in texts(value).ok_or_else(|| {
+            Failure::Usage(format!("configuration {}: `{key}` must be a text, a number, true or false, or a list of them", path.display()))
+        })? {
             if argument.is_positional() {
                 positionals.push(text.into());
             } else if argument.get_action().takes_values() {
@@ -80,7 +87,11 @@ pub fn extend(command: &Command, given: &[OsString], path: &Path) -> Result<Line
             toml::Value::Table(section) => {
                 if command.find_subcommand(key).is_none() {
                     let all: Vec<&str> = command.get_subcommands().filter(|s| !s.is_hide_set()).map(Command::get_name).collect();
-                    return Err(Failure::Usage(format!("configuration {}: [{key}] is no command; there are {}", path.display(), all.join(", "))));
+                    return Err(Failure::Usage(format!(
+                        "configuration {}: [{key}] is no command; there are {}",
+                        path.display(),
+                        all.join(", ")
+                    )));
                 }
                 if key == sub.get_name() {
                     for (key, value) in section {

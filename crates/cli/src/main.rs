@@ -18,7 +18,8 @@ use crate::arguments::Cli;
 use crate::failure::{Failure, exit};
 
 fn main() -> ExitCode {
-    let filter = tracing_subscriber::EnvFilter::try_from_env("SECATEUR_LOG").unwrap_or_else(|_| tracing_subscriber::EnvFilter::new("error"));
+    let filter =
+        tracing_subscriber::EnvFilter::try_from_env("SECATEUR_LOG").unwrap_or_else(|_| tracing_subscriber::EnvFilter::new("error"));
     tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr).init();
 
     let cli = match parse() {
@@ -42,7 +43,8 @@ fn main() -> ExitCode {
         Err(failure) => {
             eprintln!("error: {}", failure.message());
             // Commands that print their answer before they judge it have written their JSON already.
-            if cli.shared.json && !matches!(failure, Failure::Budget(_) | Failure::Noise(_)) && output::json_error(name, &failure).is_err() {
+            if cli.shared.json && !matches!(failure, Failure::Budget(_) | Failure::Noise(_)) && output::json_error(name, &failure).is_err()
+            {
                 return ExitCode::from(exit::ERROR);
             }
             ExitCode::from(failure.code())

@@ -97,7 +97,10 @@ mod tests {
     fn counts() {
         assert_eq!(thousands(1_234_567), "1,234,567");
         assert_eq!((thousands(999), thousands(1000)), ("999".into(), "1,000".into()));
-        assert_eq!((count(1, "branch"), count(27, "branch"), count(2, "layer")), ("1 branch".into(), "27 branches".into(), "2 layers".into()));
+        assert_eq!(
+            (count(1, "branch"), count(27, "branch"), count(2, "layer")),
+            ("1 branch".into(), "27 branches".into(), "2 layers".into())
+        );
         assert_eq!((operations(40_550_000), operations(12)), ("40.55 M".into(), "12".into()));
     }
 }

@@ -63,7 +63,7 @@ pub fn say(text: &str) -> Result<()> {
 /// A plain table: headings, rows, numbers to the right. The first column is text; `text` names further text columns.
 pub fn table(headings: &[&str], rows: &[Vec<String>], text: &[usize]) -> String {
     let mut t = Table::new();
-    t.load_preset(presets::NOTHING);
+    t.load_style(presets::NOTHING);
     t.set_header(headings.iter().map(|h| h.to_string()).collect::<Vec<_>>());
     for row in rows {
         t.add_row(row.clone());

@@ -94,7 +94,11 @@ impl Observer for Progress {
                 let share = |s: f64| percent(s / dense_s);
                 self.chat(&format!("dense latency  {}", seconds(dense_s)));
                 self.chat(&format!("budget         {} ({} of dense)", seconds(budget_s), share(budget_s)));
-                self.chat(&format!("floor          {} ({} of dense), predicted for the smallest network", seconds(floor_s), share(floor_s)));
+                self.chat(&format!(
+                    "floor          {} ({} of dense), predicted for the smallest network",
+                    seconds(floor_s),
+                    share(floor_s)
+                ));
                 if let Some(s) = estimate_s {
                     self.chat(&format!("time needed    about {}", duration(s)));
                 }

@@ -37,7 +37,13 @@ fn inspect_adds_up_and_explains() {
     let (params, macs) = (v["params"].as_u64().expect("params"), v["macs"].as_u64().expect("macs"));
     assert_eq!(sum(&v["layers"], "macs"), macs, "all multiply-accumulates are in layers");
     // Two parameters per channel of each BatchNormalization are not.
-    let normalised: u64 = v["layers"].as_array().expect("layers").iter().filter(|l| l["kind"] != "Gemm").map(|l| l["output_width"].as_u64().expect("width")).sum();
+    let normalised: u64 = v["layers"]
+        .as_array()
+        .expect("layers")
+        .iter()
+        .filter(|l| l["kind"] != "Gemm")
+        .map(|l| l["output_width"].as_u64().expect("width"))
+        .sum();
     assert_eq!(sum(&v["layers"], "params") + 2 * normalised, params);
     let groups = v["groups"].as_array().expect("groups");
     let stem = groups.iter().find(|g| g["name"] == "stem").expect("the first residual stream");

@@ -25,7 +25,11 @@ fn stated() -> Edges {
 
 /// Normal dependencies between the workspace's members, by the names of their folders.
 fn real() -> Edges {
-    let output = Command::new(env!("CARGO")).args(["metadata", "--no-deps", "--offline", "--format-version", "1"]).current_dir(root()).output().expect("cargo metadata");
+    let output = Command::new(env!("CARGO"))
+        .args(["metadata", "--no-deps", "--offline", "--format-version", "1"])
+        .current_dir(root())
+        .output()
+        .expect("cargo metadata");
     assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
     let v: serde_json::Value = serde_json::from_slice(&output.stdout).expect("JSON");
     let packages = v["packages"].as_array().expect("packages");

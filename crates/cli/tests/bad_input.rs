@@ -7,7 +7,9 @@ use support::{Place, SIZE, has_stat, read};
 #[test]
 fn a_file_that_is_not_there() {
     let p = Place::new();
-    for command in [&["inspect", "no.onnx"][..], &["measure", "no.onnx"], &["profile", "no.onnx"], &["eval", "no.onnx", "--data", "synthetic"]] {
+    for command in
+        [&["inspect", "no.onnx"][..], &["measure", "no.onnx"], &["profile", "no.onnx"], &["eval", "no.onnx", "--data", "synthetic"]]
+    {
         p.run(command).refused(1, &["no.onnx", "no such file"]);
     }
     p.run(&["prune", "no.onnx", "--budget", "50%", "--data", "synthetic", "--out", "run"]).refused(1, &["no.onnx", "no such file"]);
@@ -109,7 +111,8 @@ fn targets_that_are_not_there() {
     let p = Place::new();
     p.network("m.onnx");
     let measure = |more: &[&str]| p.run(&[&["measure", "m.onnx"], more].concat());
-    measure(&["--target", "ort", "--library", "/nowhere/libonnxruntime.so"]).refused(1, &["/nowhere/libonnxruntime.so", "pip install onnxruntime", "tract"]);
+    measure(&["--target", "ort", "--library", "/nowhere/libonnxruntime.so"])
+        .refused(1, &["/nowhere/libonnxruntime.so", "pip install onnxruntime", "tract"]);
     measure(&["--target", "tensorflow"]).refused(2, &["tensorflow", "ort", "tract", "command:"]);
     measure(&["--target", "command:no-such-program-at-all {model}"]).refused(1, &["no-such-program-at-all", "install"]);
     measure(&["--target", "command:stat"]).refused(2, &["{model}"]);
@@ -149,7 +152,22 @@ fn budgets_outside_what_there_is() {
     let p = Place::new();
     p.network("m.onnx");
     let prune = |budget: &str, out: &str| {
-        p.run(&["prune", "m.onnx", "--budget", budget, "--out", out, "--target", SIZE, "--criterion", "magnitude", "--epochs", "0", "--table", "t.sqlite"])
+        p.run(&[
+            "prune",
+            "m.onnx",
+            "--budget",
+            budget,
+            "--out",
+            out,
+            "--target",
+            SIZE,
+            "--criterion",
+            "magnitude",
+            "--epochs",
+            "0",
+            "--table",
+            "t.sqlite",
+        ])
     };
     prune("200%", "above").refused(1, &["dense latency", "nothing to prune"]);
     prune("1%", "below").refused(3, &["floor", "%"]);

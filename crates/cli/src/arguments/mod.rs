@@ -18,7 +18,10 @@ const EXIT_CODES: &str = "\
 Exit codes: 0 done, 1 error, 2 usage, 3 budget not reached, 4 noise too high to say, 130 stopped by Ctrl-C.
 Logs: SECATEUR_LOG=warn|info|debug. Latency tables are cached in $SECATEUR_CACHE, else in the user's cache folder.";
 
-const STYLES: Styles = Styles::styled().header(AnsiColor::Green.on_default().bold()).usage(AnsiColor::Green.on_default().bold()).literal(AnsiColor::Cyan.on_default());
+const STYLES: Styles = Styles::styled()
+    .header(AnsiColor::Green.on_default().bold())
+    .usage(AnsiColor::Green.on_default().bold())
+    .literal(AnsiColor::Cyan.on_default());
 
 /// Prune a trained neural network to a latency budget, as measured on the device it will run on.
 #[derive(Debug, Parser)]

@@ -34,7 +34,10 @@ pub fn run(a: &ApplyArgs, shared: &Shared) -> Result<()> {
     }
     let plan: Plan = secateur::read_json(&a.plan)?;
     if plan.version > PLAN_VERSION {
-        return Err(Failure::at(&a.plan, format!("it is a plan of version {}; this program knows up to {PLAN_VERSION}: update secateur", plan.version)));
+        return Err(Failure::at(
+            &a.plan,
+            format!("it is a plan of version {}; this program knows up to {PLAN_VERSION}: update secateur", plan.version),
+        ));
     }
     let dense = load_model(&a.model)?;
     let same_weights = secateur::file_hash(&a.model)? == plan.model_hash;

@@ -68,7 +68,11 @@ pub fn run(a: &DoctorArgs, shared: &Shared) -> Result<()> {
         latency_table: Table { path, measurements },
         noise: Noise { target: spec.to_string(), tolerance: a.tolerance, passed: allowed.is_ok(), floor },
     };
-    if shared.json { output::json("doctor", &body)? } else { output::say(&text(&body))? }
+    if shared.json {
+        output::json("doctor", &body)?
+    } else {
+        output::say(&text(&body))?
+    }
     allowed.map_err(|e| Failure::Noise(e.to_string()))
 }
 

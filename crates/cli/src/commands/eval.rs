@@ -47,7 +47,10 @@ pub fn run(a: &EvalArgs, shared: &Shared) -> Result<()> {
     let (accuracy, images) = secateur::evaluate(&model, &data, &a.data.preprocess, &engine, limit)?;
     let seconds = since.elapsed().as_secs_f64();
     if shared.json {
-        return output::json("eval", Body { model: &a.model, data, preprocess: &a.data.preprocess, engine: name, images, accuracy, seconds });
+        return output::json(
+            "eval",
+            Body { model: &a.model, data, preprocess: &a.data.preprocess, engine: name, images, accuracy, seconds },
+        );
     }
     output::say(&format!("{accuracy:.2} % of {} test images right", thousands(images as u64)))?;
     output::say(&format!("{} on {data}, {} inputs, {name}, {}", a.model.display(), a.data.preprocess, duration(seconds)))

@@ -142,10 +142,17 @@ fn text(measurements: &[Measurement], pairs: &[PairComparison]) -> String {
     let mut out = output::table(&["model", "median ms", "95 % interval", "min", "runs", "of the first", "95 % interval", ""], &rows, &[7]);
     for m in measurements {
         if m.two_states {
-            out.push_str(&format!("\nnote: {} ran in two states (such as two clock frequencies); the median lies between them or in one", m.model));
+            out.push_str(&format!(
+                "\nnote: {} ran in two states (such as two clock frequencies); the median lies between them or in one",
+                m.model
+            ));
         }
         if !m.resolved {
-            out.push_str(&format!("\nnote: {} is known to ±{} only; give it more --time-limit or a quieter machine", m.model, percent(m.relative_half_width())));
+            out.push_str(&format!(
+                "\nnote: {} is known to ±{} only; give it more --time-limit or a quieter machine",
+                m.model,
+                percent(m.relative_half_width())
+            ));
         }
     }
     out
@@ -156,10 +163,16 @@ fn judge(measurements: &[Measurement], pairs: &[PairComparison]) -> Result<()> {
     let open: Vec<&str> = pairs.iter().filter(|p| p.verdict == Verdict::Unresolved).map(|p| p.b.as_str()).collect();
     let remedy = "stop other work, pin the runtime to a core (--affinity), or raise --time-limit";
     if !open.is_empty() {
-        return Err(Failure::Noise(format!("the noise is too high to say whether {} is faster or slower than the first; {remedy}", open.join(", "))));
+        return Err(Failure::Noise(format!(
+            "the noise is too high to say whether {} is faster or slower than the first; {remedy}",
+            open.join(", ")
+        )));
     }
     match measurements {
-        [only] if !only.resolved => Err(Failure::Noise(format!("the noise is too high: the latency is known to ±{}; {remedy}", percent(only.relative_half_width())))),
+        [only] if !only.resolved => Err(Failure::Noise(format!(
+            "the noise is too high: the latency is known to ±{}; {remedy}",
+            percent(only.relative_half_width())
+        ))),
         _ => Ok(()),
     }
 }

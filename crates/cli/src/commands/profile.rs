@@ -80,7 +80,10 @@ pub fn run(a: &ProfileArgs, shared: &Shared) -> Result<()> {
     let result = secateur::profile(settings, &scratch.path().join("run"), &mut Progress::new(shared.quiet));
     let (table, dense_s) = match result {
         Err(secateur::Error::Interrupted { .. }) => {
-            return Err(Failure::Other(format!("stopped; what was measured is kept in {}: the same command goes on from there", path.display())));
+            return Err(Failure::Other(format!(
+                "stopped; what was measured is kept in {}: the same command goes on from there",
+                path.display()
+            )));
         }
         other => other?,
     };
@@ -95,8 +98,17 @@ pub fn run(a: &ProfileArgs, shared: &Shared) -> Result<()> {
     if shared.json {
         let target = spec.to_string();
         let constant_s = table.constant();
-        let body =
-            Body { model: &a.model, target, dense_s, predicted_s, constant_s, families: rows, calibration: &table.calibration, probes: table.probes, table: path };
+        let body = Body {
+            model: &a.model,
+            target,
+            dense_s,
+            predicted_s,
+            constant_s,
+            families: rows,
+            calibration: &table.calibration,
+            probes: table.probes,
+            table: path,
+        };
         return output::json("profile", body);
     }
     output::say(&format!("{}: {} on {spec}; the table says {}", a.model.display(), seconds(dense_s), seconds(predicted_s)))?;

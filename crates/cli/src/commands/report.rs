@@ -80,7 +80,12 @@ fn text(r: &Report, directory: &Path) -> String {
     } else {
         "not met".into()
     };
-    lines.push(format!("budget {}: {verdict} (ratio {} to {} at 95 %)", seconds(r.budget_s), percent(r.latency.ci.0), percent(r.latency.ci.1)));
+    lines.push(format!(
+        "budget {}: {verdict} (ratio {} to {} at 95 %)",
+        seconds(r.budget_s),
+        percent(r.latency.ci.0),
+        percent(r.latency.ci.1)
+    ));
     lines.push(format!("target {} on {}", r.runtime, r.machine));
     let kept = r.layers.iter().filter(|l| l.kept == l.dense).count();
     let gone = r.layers.iter().filter(|l| l.kept == 0).count();
@@ -90,7 +95,12 @@ fn text(r: &Report, directory: &Path) -> String {
         lines.push(format!("held-out accuracy {before:.2} % after pruning, {after:.2} % after fine-tuning"));
     }
     let spent: f64 = r.seconds.iter().map(|s| s.1).sum();
-    lines.push(format!("{} made, {} found in the table; {} of recorded work", count(r.probes.measured, "measurement"), r.probes.cached, duration(spent)));
+    lines.push(format!(
+        "{} made, {} found in the table; {} of recorded work",
+        count(r.probes.measured, "measurement"),
+        r.probes.cached,
+        duration(spent)
+    ));
     lines.push(format!("report {}", directory.join("report.html").display()));
     lines.join("\n")
 }

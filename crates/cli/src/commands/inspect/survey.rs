@@ -138,8 +138,13 @@ fn group(a: &Analysis, g: &Group) -> GroupRow {
         constraints.push(format!("{depthwise} depthwise"));
     }
     // More than one coordinate per channel: flattened maps, repeated or shuffled channels.
-    let several: BTreeSet<usize> =
-        g.members.iter().filter(|m| m.role != Role::Carried).filter_map(|m| m.coordinates.first().map(Vec::len)).filter(|&n| n > 1).collect();
+    let several: BTreeSet<usize> = g
+        .members
+        .iter()
+        .filter(|m| m.role != Role::Carried)
+        .filter_map(|m| m.coordinates.first().map(Vec::len))
+        .filter(|&n| n > 1)
+        .collect();
     for n in several {
         constraints.push(format!("{n} weights' places per channel"));
     }

@@ -10,7 +10,10 @@ pub fn render(s: &Survey, all: bool) -> String {
     let frozen: Vec<&GroupRow> = s.groups.iter().filter(|g| g.frozen.is_some()).collect();
     let mut parts = vec![answer(s, free.len(), frozen.len())];
     if !free.is_empty() {
-        parts.push(format!("Groups that can be pruned (channels of a group go together in all layers that write it)\n{}", groups(&free, all)));
+        parts.push(format!(
+            "Groups that can be pruned (channels of a group go together in all layers that write it)\n{}",
+            groups(&free, all)
+        ));
     }
     if !frozen.is_empty() {
         parts.push(format!("Frozen groups\n{}", frozen_groups(&frozen, all)));
@@ -125,7 +128,14 @@ fn branches(s: &Survey, all: bool) -> String {
         .iter()
         .map(|set| {
             let b = set[0];
-            vec![named(set, |b| &b.name), set.len().to_string(), b.layers.len().to_string(), thousands(b.params), operations(b.macs), share(b.macs)]
+            vec![
+                named(set, |b| &b.name),
+                set.len().to_string(),
+                b.layers.len().to_string(),
+                thousands(b.params),
+                operations(b.macs),
+                share(b.macs),
+            ]
         })
         .collect();
     // No total: a branch may lie in another.
@@ -147,7 +157,13 @@ fn layers(s: &Survey, all: bool) -> String {
     for set in &sets {
         let l = set[0];
         let (params, macs) = (set.iter().map(|l| l.params).sum(), set.iter().map(|l| l.macs).sum());
-        rows.push(row(l.name.clone(), format!("{}{}", l.kind, if all { format!(" {}→{}", l.input_width, l.output_width) } else { String::new() }), set.len(), params, macs));
+        rows.push(row(
+            l.name.clone(),
+            format!("{}{}", l.kind, if all { format!(" {}→{}", l.input_width, l.output_width) } else { String::new() }),
+            set.len(),
+            params,
+            macs,
+        ));
     }
     let (params, macs): (u64, u64) = (s.layers.iter().map(|l| l.params).sum(), s.layers.iter().map(|l| l.macs).sum());
     if s.params > params || s.macs > macs {
@@ -157,7 +173,13 @@ fn layers(s: &Survey, all: bool) -> String {
             last[1] = "–".into();
         }
     }
-    rows.push(row("total".into(), if all { String::new() } else { "total".into() }, s.layers.len(), s.params.max(params), s.macs.max(macs)));
+    rows.push(row(
+        "total".into(),
+        if all { String::new() } else { "total".into() },
+        s.layers.len(),
+        s.params.max(params),
+        s.macs.max(macs),
+    ));
     let second = if all { ["layer", "kind"] } else { ["kind", "layers"] };
     table(&[second[0], second[1], "parameters", "MACs", "of MACs"], &rows, if all { &[1] } else { &[] })
 }

@@ -1,0 +1,97 @@
+//! A run that was killed goes on where it stopped and comes to the same plan as an undisturbed one.
+//!
+//! The target is a command whose latency is the model's number of multiply-accumulates, so that two runs measure the same;
+//! it writes down what it was asked to measure.
+#![cfg(unix)]
+
+use std::collections::BTreeSet;
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Stdio};
+use std::time::{Duration, Instant};
+
+const BIN: &str = env!("CARGO_BIN_EXE_secateur");
+
+struct Bench {
+    folder: tempfile::TempDir,
+}
+
+impl Bench {
+    fn new() -> Self {
+        let folder = tempfile::tempdir().expect("folder");
+        secateur::residual_network(&[8, 16], 2, 10, 3).save(folder.path().join("dense.onnx")).expect("model");
+        let script = format!("sha256sum < \"$1\" >> \"$2\"\nexec {BIN} inspect \"$1\" --json\n");
+        std::fs::write(folder.path().join("measure.sh"), script).expect("script");
+        Self { folder }
+    }
+
+    fn path(&self, name: &str) -> PathBuf {
+        self.folder.path().join(name)
+    }
+
+    fn prune(&self, out: &str) -> Child {
+        let log = self.path(&format!("{out}.log"));
+        let target = format!(r#"command,latency="macs"%3A ?([0-9]+),unit=ns:sh {} {{model}} {}"#, self.path("measure.sh").display(), log.display());
+        let mut c = Command::new(BIN);
+        c.arg("prune").arg(self.path("dense.onnx")).args(["--data", "synthetic:400,100,1", "--preprocess", "unit", "--budget", "60%", "--epochs", "2"]);
+        c.args(["--batch-size", "20", "--steps", "2", "--step-batches", "6", "--calibration-networks", "3", "--damage-images", "40", "--chunk", "4", "--seed", "5"]);
+        c.arg("--table").arg(self.path(&format!("{out}.sqlite"))).arg("--out").arg(self.path(out)).arg("--target").arg(target);
+        c.stdout(Stdio::null()).stderr(Stdio::piped()).spawn().expect("secateur starts")
+    }
+
+    fn measured(&self, out: &str) -> Vec<String> {
+        std::fs::read_to_string(self.path(&format!("{out}.log"))).unwrap_or_default().lines().map(str::to_owned).collect()
+    }
+}
+
+fn succeed(child: Child) {
+    let out = child.wait_with_output().expect("runs");
+    assert!(out.status.success(), "{}", String::from_utf8_lossy(&out.stderr));
+}
+
+fn wait_for(path: &Path) {
+    let start = Instant::now();
+    while !path.exists() {
+        assert!(start.elapsed() < Duration::from_secs(300), "{} did not appear", path.display());
+        std::thread::sleep(Duration::from_millis(5));
+    }
+}
+
+#[test]
+fn a_killed_run_resumes_to_the_same_plan_and_measures_nothing_again() {
+    let b = Bench::new();
+    succeed(b.prune("undisturbed"));
+
+    let mut killed = b.prune("killed");
+    // The table and its calibration are done when the first pruning step has trained.
+    wait_for(&b.path("killed/steps/00-trained.onnx"));
+    killed.kill().expect("SIGKILL");
+    killed.wait().expect("ends");
+    assert!(!b.path("killed/plan.json").exists(), "it was killed too late to show anything");
+    let before = b.measured("killed");
+
+    let resumed = Command::new(BIN).arg("resume").arg(b.path("killed")).stdout(Stdio::null()).stderr(Stdio::piped()).spawn().expect("resume starts");
+    succeed(resumed);
+    let read = |name: &str| std::fs::read(b.path(name)).expect(name);
+    assert_eq!(String::from_utf8_lossy(&read("undisturbed/plan.json")), String::from_utf8_lossy(&read("killed/plan.json")));
+    assert!(read("undisturbed/pruned.onnx") == read("killed/pruned.onnx"), "the networks differ");
+
+    let (first, all) = (before.iter().collect::<BTreeSet<_>>(), b.measured("killed"));
+    let again: BTreeSet<_> = all[before.len()..].iter().filter(|l| first.contains(l)).collect();
+    // The dense network and the sentinel take part in every session; nothing else is measured twice.
+    assert!(again.len() <= 2, "{} networks were measured again", again.len());
+    assert!(first.len() > 10);
+}
+
+#[test]
+fn a_finished_run_is_not_overwritten_and_resuming_it_changes_nothing() {
+    let b = Bench::new();
+    succeed(b.prune("run"));
+    let plan = std::fs::read(b.path("run/plan.json")).expect("plan");
+    let out = b.prune("run").wait_with_output().expect("runs");
+    assert_eq!(out.status.code(), Some(1));
+    let text = String::from_utf8_lossy(&out.stderr).into_owned();
+    assert!(text.contains("resume") && text.contains("--out"), "{text}");
+    let again = Command::new(BIN).arg("resume").arg(b.path("run")).stdout(Stdio::null()).stderr(Stdio::piped()).spawn().expect("resume starts");
+    succeed(again);
+    assert_eq!(plan, std::fs::read(b.path("run/plan.json")).expect("plan"));
+}
