@@ -6,10 +6,7 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
     let schema = root.join("proto");
     let descriptors = protox::compile(["onnx-ml.proto"], [&schema])?;
     let out = tempfile::tempdir()?;
-    prost_build::Config::new()
-        .bytes(["."])
-        .out_dir(out.path())
-        .compile_fds(descriptors)?;
+    prost_build::Config::new().bytes(["."]).out_dir(out.path()).compile_fds(descriptors)?;
     let generated = std::fs::read_to_string(out.path().join("onnx.rs"))?;
     std::fs::write(root.join("src/proto/onnx.rs"), generated)?;
     Ok(())

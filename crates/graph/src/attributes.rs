@@ -28,7 +28,9 @@ impl<'n> Attributes<'n> {
     /// # Errors
     /// A negative entry.
     pub fn sizes(&self, name: &str) -> Result<Option<Vec<usize>>> {
-        let convert = |v: Vec<i64>| v.into_iter().map(|x| usize::try_from(x).map_err(|_| self.error(format!("{name} holds {x}, which is negative")))).collect();
+        let convert = |v: Vec<i64>| {
+            v.into_iter().map(|x| usize::try_from(x).map_err(|_| self.error(format!("{name} holds {x}, which is negative")))).collect()
+        };
         self.ints(name).map(convert).transpose()
     }
 

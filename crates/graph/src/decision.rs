@@ -46,7 +46,11 @@ impl Decision {
     pub fn check(&self, groups: &Groups) -> Result<()> {
         for (id, keep) in &self.keep {
             let Some(g) = groups.groups.get(id.index()) else {
-                return Err(Error::Decision(format!("it names group {}, the model has {}; it was made for another model", id.0, groups.groups.len())));
+                return Err(Error::Decision(format!(
+                    "it names group {}, the model has {}; it was made for another model",
+                    id.0,
+                    groups.groups.len()
+                )));
             };
             if !keep.windows(2).all(|w| w[0] < w[1]) || keep.last().is_some_and(|&k| k >= g.size) {
                 return Err(Error::Decision(format!("the channels kept of group `{}` are not ascending below {}", g.name, g.size)));
@@ -55,11 +59,20 @@ impl Decision {
                 return Err(Error::Decision(format!("group `{}` cannot be pruned: {}", g.name, why.reason)));
             }
             if keep.len() < g.min_keep {
-                return Err(Error::Decision(format!("group `{}` keeps {} channels, at least {} must stay", g.name, keep.len(), g.min_keep)));
+                return Err(Error::Decision(format!(
+                    "group `{}` keeps {} channels, at least {} must stay",
+                    g.name,
+                    keep.len(),
+                    g.min_keep
+                )));
             }
         }
         match self.removed_branches.iter().find(|b| b.index() >= groups.branches.len()) {
-            Some(b) => Err(Error::Decision(format!("it names branch {}, the model has {}; it was made for another model", b.0, groups.branches.len()))),
+            Some(b) => Err(Error::Decision(format!(
+                "it names branch {}, the model has {}; it was made for another model",
+                b.0,
+                groups.branches.len()
+            ))),
             None => Ok(()),
         }
     }
@@ -72,14 +85,18 @@ impl Decision {
     /// This decision leaves out branches, or `then` keeps channels that are gone.
     pub fn compose(&self, then: &Self) -> Result<Self> {
         if !self.removed_branches.is_empty() {
-            return Err(Error::Decision("what follows the removal of a branch numbers groups anew; compose in the order channels, then branches".into()));
+            return Err(Error::Decision(
+                "what follows the removal of a branch numbers groups anew; compose in the order channels, then branches".into(),
+            ));
         }
         let mut keep = self.keep.clone();
         for (id, later) in &then.keep {
             let composed = match self.keep.get(id) {
                 None => later.clone(),
                 Some(first) => {
-                    let at = |&k: &usize| first.get(k).copied().ok_or_else(|| Error::Decision(format!("channel {k} of group {} is gone already", id.0)));
+                    let at = |&k: &usize| {
+                        first.get(k).copied().ok_or_else(|| Error::Decision(format!("channel {k} of group {} is gone already", id.0)))
+                    };
                     later.iter().map(at).collect::<Result<_>>()?
                 }
             };
@@ -126,7 +143,9 @@ impl Decision {
             };
             let mut channels = Vec::new();
             for &c in &entry.keep {
-                channels.push(of(g, m, c).ok_or_else(|| Error::Decision(format!("coordinate {c} on axis {axis} of `{tensor}` belongs to another group than {}", entry.keep[0])))?);
+                channels.push(of(g, m, c).ok_or_else(|| {
+                    Error::Decision(format!("coordinate {c} on axis {axis} of `{tensor}` belongs to another group than {}", entry.keep[0]))
+                })?);
             }
             channels.sort_unstable();
             channels.dedup();
@@ -134,7 +153,8 @@ impl Decision {
         }
         for name in &named.removed_branches {
             let branch = groups.branches.iter().find(|b| b.name == *name);
-            let branch = branch.ok_or_else(|| Error::Decision(format!("there is no residual branch `{name}`; the plan was made for another model")))?;
+            let branch = branch
+                .ok_or_else(|| Error::Decision(format!("there is no residual branch `{name}`; the plan was made for another model")))?;
             decision.removed_branches.insert(branch.id);
         }
         decision.check(groups)?;

@@ -54,7 +54,9 @@ pub enum Error {
         reason: String,
     },
     /// A weight is NaN or infinite.
-    #[error("tensor `{tensor}` holds {count} NaN or infinite value(s), the first at element {index}; the training that wrote it diverged: export an earlier checkpoint")]
+    #[error(
+        "tensor `{tensor}` holds {count} NaN or infinite value(s), the first at element {index}; the training that wrote it diverged: export an earlier checkpoint"
+    )]
     NotFinite {
         /// Tensor name.
         tensor: String,

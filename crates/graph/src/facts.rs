@@ -208,5 +208,9 @@ impl<'a> Inference<'a> {
 /// Out of range.
 pub(crate) fn resolve_axis(node: &Node, axis: i64, rank: usize) -> Result<usize> {
     let resolved = if axis < 0 { axis + rank as i64 } else { axis };
-    if (0..rank as i64).contains(&resolved) { Ok(resolved as usize) } else { Err(node.error(format!("axis {axis} is out of range for rank {rank}"))) }
+    if (0..rank as i64).contains(&resolved) {
+        Ok(resolved as usize)
+    } else {
+        Err(node.error(format!("axis {axis} is out of range for rank {rank}")))
+    }
 }

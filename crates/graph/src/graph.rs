@@ -149,7 +149,8 @@ impl Graph {
             g.nodes.push(Node { id, name: display_name(node), op, inputs, outputs, position });
         }
         for o in &proto.output {
-            let id = g.by_name.get(o.name()).copied().ok_or_else(|| Error::Graph(format!("output `{}` is computed by no node", o.name())))?;
+            let id =
+                g.by_name.get(o.name()).copied().ok_or_else(|| Error::Graph(format!("output `{}` is computed by no node", o.name())))?;
             g.values[id.index()].is_output = true;
             g.outputs.push(id);
         }
@@ -208,7 +209,8 @@ pub(crate) fn captured(node: &NodeProto) -> Vec<&str> {
     let mut names = Vec::new();
     let graphs = node.attribute.iter().flat_map(|a| a.g.iter().chain(&a.graphs));
     for g in graphs {
-        let mut defined: std::collections::HashSet<&str> = g.input.iter().map(|i| i.name()).chain(g.initializer.iter().map(|t| t.name())).collect();
+        let mut defined: std::collections::HashSet<&str> =
+            g.input.iter().map(|i| i.name()).chain(g.initializer.iter().map(|t| t.name())).collect();
         for n in &g.node {
             names.extend(n.input.iter().map(String::as_str).filter(|i| !i.is_empty() && !defined.contains(i)));
             names.extend(captured(n).into_iter().filter(|i| !defined.contains(i)));

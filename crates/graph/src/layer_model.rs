@@ -28,7 +28,15 @@ use crate::tensor::Tensor;
 ///
 /// # Errors
 /// `node` is no layer with a stored weight, its shapes are not known, a width is 0, or the widths do not fit its groups.
-pub fn layer_model(model: &Model, graph: &Graph, facts: &Facts, node: NodeId, in_width: usize, out_width: usize, epilogue: bool) -> Result<Model> {
+pub fn layer_model(
+    model: &Model,
+    graph: &Graph,
+    facts: &Facts,
+    node: NodeId,
+    in_width: usize,
+    out_width: usize,
+    epilogue: bool,
+) -> Result<Model> {
     let node = graph.node(node);
     let rank = |v: ValueId| facts.shape(v).map_or(0, <[usize]>::len);
     let Some(((x, x_axis), (y, y_axis))) = layer_axes(graph, node.id, rank) else {
@@ -43,7 +51,15 @@ pub fn layer_model(model: &Model, graph: &Graph, facts: &Facts, node: NodeId, in
     }
     let mut shape = input.shape.clone();
     shape[x_axis] = in_width;
-    let mut b = Builder { graph: GraphProto::default(), dtype: input.dtype, seed: 0, last: String::new(), wide: output.shape[y_axis], narrow: out_width, axis: y_axis };
+    let mut b = Builder {
+        graph: GraphProto::default(),
+        dtype: input.dtype,
+        seed: 0,
+        last: String::new(),
+        wide: output.shape[y_axis],
+        narrow: out_width,
+        axis: y_axis,
+    };
     let bias = node.input(2).is_some();
     match &node.op {
         Op::Conv(conv) => {
@@ -86,7 +102,8 @@ pub fn layer_model(model: &Model, graph: &Graph, facts: &Facts, node: NodeId, in
 
 /// The number of partitions at these widths.
 fn groups(node: &Node, group: usize, inputs: usize, outputs: usize, in_width: usize, out_width: usize) -> Result<usize> {
-    let wrong = || node.error(format!("widths {in_width} and {out_width} do not fit its {group} groups of {inputs} inputs and {outputs} outputs"));
+    let wrong =
+        || node.error(format!("widths {in_width} and {out_width} do not fit its {group} groups of {inputs} inputs and {outputs} outputs"));
     if Conv::by_partition(group, inputs, outputs) {
         let partitions = in_width / inputs;
         return if partitions * inputs == in_width && partitions * outputs == out_width { Ok(partitions) } else { Err(wrong()) };
@@ -122,8 +139,13 @@ fn window(w: &Window, group: usize, kernel: &[usize], pads: &[(usize, usize)]) -
 
 fn declare(name: &str, dtype: DataType, shape: &[usize]) -> ValueInfoProto {
     let dim = |&d: &usize| Dimension { value: Some(dimension::Value::DimValue(d as i64)), ..Default::default() };
-    let tensor = type_proto::Tensor { elem_type: Some(dtype as i32), shape: Some(TensorShapeProto { dim: shape.iter().map(dim).collect() }) };
-    ValueInfoProto { name: Some(name.into()), r#type: Some(TypeProto { value: Some(type_proto::Value::TensorType(tensor)), ..Default::default() }), ..Default::default() }
+    let tensor =
+        type_proto::Tensor { elem_type: Some(dtype as i32), shape: Some(TensorShapeProto { dim: shape.iter().map(dim).collect() }) };
+    ValueInfoProto {
+        name: Some(name.into()),
+        r#type: Some(TypeProto { value: Some(type_proto::Value::TensorType(tensor)), ..Default::default() }),
+        ..Default::default()
+    }
 }
 
 struct Builder {
@@ -174,7 +196,14 @@ impl Builder {
 
     fn push(&mut self, op: &str, input: Vec<String>, attribute: Vec<AttributeProto>) {
         let output = format!("y{}", self.graph.node.len());
-        self.graph.node.push(NodeProto { name: Some(format!("{op}{}", self.graph.node.len())), op_type: Some(op.into()), input, output: vec![output.clone()], attribute, ..Default::default() });
+        self.graph.node.push(NodeProto {
+            name: Some(format!("{op}{}", self.graph.node.len())),
+            op_type: Some(op.into()),
+            input,
+            output: vec![output.clone()],
+            attribute,
+            ..Default::default()
+        });
         self.last = output;
     }
 
@@ -223,7 +252,12 @@ impl Builder {
                         self.random(&name, vec![self.narrow], center, 0.5);
                         input.push(name);
                     }
-                    let epsilon = AttributeProto { name: Some("epsilon".into()), r#type: Some(AttributeType::Float as i32), f: Some(bn.epsilon), ..Default::default() };
+                    let epsilon = AttributeProto {
+                        name: Some("epsilon".into()),
+                        r#type: Some(AttributeType::Float as i32),
+                        f: Some(bn.epsilon),
+                        ..Default::default()
+                    };
                     self.push("BatchNormalization", input, vec![epsilon]);
                 }
                 Op::Unary(u) if !matches!(u, Unary::Cast { .. } | Unary::Dropout { .. }) => {
@@ -242,7 +276,9 @@ impl Builder {
                     }
                     self.push(u.name(), input, attributes());
                 }
-                Op::Binary(op @ (Binary::Add | Binary::Sub | Binary::Mul | Binary::Div | Binary::PRelu | Binary::Sum)) if node.inputs.len() == 2 => {
+                Op::Binary(op @ (Binary::Add | Binary::Sub | Binary::Mul | Binary::Div | Binary::PRelu | Binary::Sum))
+                    if node.inputs.len() == 2 =>
+                {
                     let Some(other) = node.input(1 - slot) else { return Ok(value) };
                     let name = format!("operand{}", self.graph.node.len());
                     if let Some(constant) = facts.constant(other).filter(|_| graph.is_stored(other)) {
@@ -278,6 +314,7 @@ impl Builder {
 fn gate(graph: &Graph, value: ValueId, a: NodeId, b: NodeId) -> Option<ValueId> {
     let (sigmoid, product) = (graph.node(a.min(b)), graph.node(a.max(b)));
     let s = sigmoid.output(0).filter(|_| matches!(sigmoid.op, Op::Unary(Unary::Sigmoid)))?;
-    let multiplies = matches!(product.op, Op::Binary(Binary::Mul)) && product.inputs.contains(&Some(s)) && product.inputs.contains(&Some(value));
+    let multiplies =
+        matches!(product.op, Op::Binary(Binary::Mul)) && product.inputs.contains(&Some(s)) && product.inputs.contains(&Some(value));
     (multiplies && graph.value(s).consumers.len() == 1).then(|| product.output(0)).flatten()
 }

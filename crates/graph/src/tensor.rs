@@ -215,10 +215,7 @@ impl Tensor {
             .iter()
             .map(|&d| usize::try_from(d).map_err(|_| fail(format!("dimension {d} is negative"))))
             .collect::<Result<Vec<_>>>()?;
-        let count = shape
-            .iter()
-            .try_fold(1usize, |a, &d| a.checked_mul(d))
-            .ok_or_else(|| fail(format!("shape {shape:?} overflows")))?;
+        let count = shape.iter().try_fold(1usize, |a, &d| a.checked_mul(d)).ok_or_else(|| fail(format!("shape {shape:?} overflows")))?;
         let dtype = DataType::try_from(proto.data_type.unwrap_or(0)).unwrap_or(DataType::Undefined);
         let data = match &proto.raw_data {
             Some(raw) if !raw.is_empty() => decode_raw(dtype, raw),

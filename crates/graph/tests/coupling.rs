@@ -1,4 +1,5 @@
 //! Graphs in a few lines with the groups beside them. Each case is also cut at random and compared with its masked twin.
+#![allow(clippy::unwrap_used)]
 
 mod support;
 
@@ -248,7 +249,11 @@ fn a_number_computed_from_a_channel_count_freezes_its_group() {
          5: a.w/0 y.w/1 frozen
          4: y.w/0 frozen",
     );
-    assert!(reason(&a, "y.w").contains("depends on channel counts") || reason(&a, "a.w").contains("depends on channel counts"), "{}", reason(&a, "y.w"));
+    assert!(
+        reason(&a, "y.w").contains("depends on channel counts") || reason(&a, "a.w").contains("depends on channel counts"),
+        "{}",
+        reason(&a, "y.w")
+    );
 }
 
 #[test]

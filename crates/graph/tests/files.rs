@@ -1,4 +1,5 @@
 //! Reading and writing: what went in comes out, and bad files are explained.
+#![allow(clippy::unwrap_used)]
 
 mod support;
 
@@ -32,7 +33,12 @@ fn decorated() -> Model {
     let graph = proto.graph.as_mut().unwrap();
     graph.doc_string = Some("graph notes".into());
     graph.node[1].doc_string = Some("node notes".into());
-    graph.node[1].attribute.push(AttributeProto { name: Some("unknown_to_all".into()), r#type: Some(AttributeType::Floats as i32), floats: vec![1.5, -2.0], ..Default::default() });
+    graph.node[1].attribute.push(AttributeProto {
+        name: Some("unknown_to_all".into()),
+        r#type: Some(AttributeType::Floats as i32),
+        floats: vec![1.5, -2.0],
+        ..Default::default()
+    });
     graph.initializer[0].doc_string = Some("weight notes".into());
     model
 }
@@ -43,7 +49,8 @@ fn with_external(folder: &Path, location: &str, offset: usize) -> Model {
     for t in &mut model.graph_proto_mut().initializer {
         let raw = t.raw_data.take().unwrap();
         let entry = |k: &str, v: String| StringStringEntryProto { key: Some(k.into()), value: Some(v) };
-        t.external_data = vec![entry("location", location.into()), entry("offset", data.len().to_string()), entry("length", raw.len().to_string())];
+        t.external_data =
+            vec![entry("location", location.into()), entry("offset", data.len().to_string()), entry("length", raw.len().to_string())];
         t.data_location = Some(DataLocation::External as i32);
         data.extend_from_slice(&raw);
     }
@@ -119,10 +126,16 @@ fn names_metadata_and_unknown_attributes_survive_surgery() {
     let a = Analysed::new(decorated(), 2).unwrap();
     let small = a.apply(&a.random_decision(0.5, 0.0, &mut Random::new(4))).unwrap();
     let (old, new) = (a.model.proto(), small.proto());
-    assert_eq!((&old.metadata_props, &old.producer_name, &old.doc_string, &old.opset_import), (&new.metadata_props, &new.producer_name, &new.doc_string, &new.opset_import));
+    assert_eq!(
+        (&old.metadata_props, &old.producer_name, &old.doc_string, &old.opset_import),
+        (&new.metadata_props, &new.producer_name, &new.doc_string, &new.opset_import)
+    );
     let (old, new) = (a.model.graph_proto(), small.graph_proto());
     assert_eq!(old.node, new.node);
-    assert_eq!(old.initializer.iter().map(|t| (t.name(), t.doc_string())).collect::<Vec<_>>(), new.initializer.iter().map(|t| (t.name(), t.doc_string())).collect::<Vec<_>>());
+    assert_eq!(
+        old.initializer.iter().map(|t| (t.name(), t.doc_string())).collect::<Vec<_>>(),
+        new.initializer.iter().map(|t| (t.name(), t.doc_string())).collect::<Vec<_>>()
+    );
     assert_eq!((&old.input, &old.output), (&new.input, &new.output));
 }
 
@@ -160,13 +173,15 @@ fn files_that_are_no_models_are_refused_with_the_reason() {
 
 #[test]
 fn weights_that_are_not_finite_are_named() {
-    let poison = |value: f32| encode(|p| {
-        let mut values: Vec<f32> = vec![0.5; 162];
-        values[7] = value;
-        let t = &mut p.graph.as_mut().unwrap().initializer[0];
-        *t = TensorProto { name: t.name.clone(), ..Tensor::f32([6, 3, 3, 3], values).encode("") };
-        t.name = Some("a.w".into());
-    });
+    let poison = |value: f32| {
+        encode(|p| {
+            let mut values: Vec<f32> = vec![0.5; 162];
+            values[7] = value;
+            let t = &mut p.graph.as_mut().unwrap().initializer[0];
+            *t = TensorProto { name: t.name.clone(), ..Tensor::f32([6, 3, 3, 3], values).encode("") };
+            t.name = Some("a.w".into());
+        })
+    };
     refused(poison(f32::NAN), &["`a.w`", "element 7", "earlier checkpoint"]);
     refused(poison(f32::INFINITY), &["`a.w`", "element 7"]);
 }
@@ -179,12 +194,20 @@ fn external_data_that_cannot_be_used_are_explained() {
         spoil(dir.path(), &mut model);
         Model::load(write(dir.path(), &model)).unwrap_err().to_string()
     };
-    let relocate = |to: &'static str| move |_: &Path, m: &mut Model| m.graph_proto_mut().initializer[0].external_data[0].value = Some(to.into());
-    explained(&load(&|d, _| std::fs::remove_file(d.join("weights.bin")).unwrap()), &["model.onnx", "`a.w`", "weights.bin", "put it beside the model"]);
+    let relocate =
+        |to: &'static str| move |_: &Path, m: &mut Model| m.graph_proto_mut().initializer[0].external_data[0].value = Some(to.into());
+    explained(
+        &load(&|d, _| std::fs::remove_file(d.join("weights.bin")).unwrap()),
+        &["model.onnx", "`a.w`", "weights.bin", "put it beside the model"],
+    );
     explained(&load(&relocate("../weights.bin")), &["`a.w`", "outside the model's folder"]);
     explained(&load(&relocate("/etc/passwd")), &["`a.w`", "outside the model's folder"]);
     explained(&load(&|d, _| std::fs::write(d.join("weights.bin"), [0; 16]).unwrap()), &["`a.w`", "too short", "copy it again"]);
-    let memory = Model::from_bytes(prost::Message::encode_to_vec(with_external(tempfile::tempdir().unwrap().path(), "w.bin", 0).proto()), "a stream").unwrap_err();
+    let memory = Model::from_bytes(
+        prost::Message::encode_to_vec(with_external(tempfile::tempdir().unwrap().path(), "w.bin", 0).proto()),
+        "a stream",
+    )
+    .unwrap_err();
     explained(&memory.to_string(), &["a stream", "`a.w`", "load it from its folder"]);
 }
 
@@ -196,5 +219,8 @@ fn the_generated_schema_is_what_the_vendored_one_generates() {
     prost_build::Config::new().bytes(["."]).out_dir(out.path()).compile_fds(descriptors).unwrap();
     let fresh = std::fs::read_to_string(out.path().join("onnx.rs")).unwrap();
     let kept = std::fs::read_to_string(root.join("src/proto/onnx.rs")).unwrap();
-    assert!(fresh == kept, "src/proto/onnx.rs is not what proto/onnx-ml.proto generates; run `cargo run -p secateur-graph --example generate_proto`");
+    assert!(
+        fresh == kept,
+        "src/proto/onnx.rs is not what proto/onnx-ml.proto generates; run `cargo run -p secateur-graph --example generate_proto`"
+    );
 }

@@ -1,4 +1,5 @@
 //! Costs, and single layers as models of their own.
+#![allow(clippy::unwrap_used)]
 
 mod support;
 

@@ -1,4 +1,5 @@
 //! Laws over random graphs and random decisions.
+#![allow(clippy::unwrap_used)]
 
 mod support;
 
@@ -87,12 +88,19 @@ fn network(seed: u64, length: usize) -> String {
                 }
             }
             14 => {
-                format!("{name}_g = gap {x}\n{name}_1 = conv {name}_g out=2 k=1\n{name}_r = relu {name}_1\n{name}_2 = conv {name}_r out={c} k=1\n{name}_s = sigmoid {name}_2\n{name} = mul {x} {name}_s")
+                format!(
+                    "{name}_g = gap {x}\n{name}_1 = conv {name}_g out=2 k=1\n{name}_r = relu {name}_1\n{name}_2 = conv {name}_r out={c} k=1\n{name}_s = sigmoid {name}_2\n{name} = mul {x} {name}_s"
+                )
             }
             15 if c % 2 == 0 => {
-                format!("{name}_a = reshape {x} to=0,2,{},{s},{s}\n{name}_t = transpose {name}_a perm=0,2,1,3,4\n{name} = reshape {name}_t to=0,-1,{s},{s}", c / 2)
+                format!(
+                    "{name}_a = reshape {x} to=0,2,{},{s},{s}\n{name}_t = transpose {name}_a perm=0,2,1,3,4\n{name} = reshape {name}_t to=0,-1,{s},{s}",
+                    c / 2
+                )
             }
-            16 => format!("{name}_t = transpose {x} perm=0,2,3,1\n{name}_m = linear {name}_t out={c}\n{name} = transpose {name}_m perm=0,3,1,2"),
+            16 => format!(
+                "{name}_t = transpose {x} perm=0,2,3,1\n{name}_m = linear {name}_t out={c}\n{name} = transpose {name}_m perm=0,3,1,2"
+            ),
             _ => format!("{name} = hardswish {x}"),
         };
         lines.extend(line.lines().map(str::to_owned));

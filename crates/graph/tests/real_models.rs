@@ -1,4 +1,5 @@
 //! Over the real files, where `SECATEUR_DATA` names their folder: round trip, groups, and the masked-twin check.
+#![allow(clippy::unwrap_used)]
 
 mod support;
 
@@ -21,11 +22,23 @@ fn every_real_model_survives_round_trip_and_random_surgery() {
         let model = Model::load(path).unwrap();
         assert_eq!(Model::from_bytes(model.to_bytes().unwrap(), "again").unwrap().proto(), model.proto());
         let a = Analysed::new(model, 2).unwrap();
-        println!("{name}: {} groups, {} prunable, {} branches", a.groups.groups.len(), a.groups.prunable().count(), a.groups.branches.len());
+        println!(
+            "{name}: {} groups, {} prunable, {} branches",
+            a.groups.groups.len(),
+            a.groups.prunable().count(),
+            a.groups.branches.len()
+        );
         for g in &a.groups.groups {
             match &g.frozen {
                 Some(f) => println!("    frozen {:40} {:5}  {}", g.name, g.size, f.reason),
-                None if std::env::var_os("SECATEUR_VERBOSE").is_some() => println!("    group  {:40} {:5}  {} members, {} writers, {} readers", g.name, g.size, g.members.len(), g.writers.len(), g.readers.len()),
+                None if std::env::var_os("SECATEUR_VERBOSE").is_some() => println!(
+                    "    group  {:40} {:5}  {} members, {} writers, {} readers",
+                    g.name,
+                    g.size,
+                    g.members.len(),
+                    g.writers.len(),
+                    g.readers.len()
+                ),
                 None => {}
             }
         }

@@ -45,10 +45,13 @@ pub struct Branch {
 pub(super) fn find(graph: &Graph, facts: &Facts, groups: &Groups) -> Vec<Branch> {
     let mut found = Vec::new();
     for add in &graph.nodes {
-        let (Op::Binary(Binary::Add | Binary::Sum), [Some(a), Some(b)], Some(out)) = (&add.op, add.inputs.as_slice(), add.output(0)) else { continue };
+        let (Op::Binary(Binary::Add | Binary::Sum), [Some(a), Some(b)], Some(out)) = (&add.op, add.inputs.as_slice(), add.output(0)) else {
+            continue;
+        };
         let same = |x: ValueId| facts.get(x).is_some_and(|f| facts.get(out).is_some_and(|o| f.shape == o.shape && f.dtype == o.dtype));
         let captured = graph.value(out).consumers.iter().any(|&(n, _)| matches!(graph.node(n).op, Op::Opaque(_)));
-        if a == b || !same(*a) || !same(*b) || graph.value(out).is_output || captured || is_parameter(graph, *a) || is_parameter(graph, *b) {
+        if a == b || !same(*a) || !same(*b) || graph.value(out).is_output || captured || is_parameter(graph, *a) || is_parameter(graph, *b)
+        {
             continue;
         }
         let (before_a, before_b) = (ancestors(graph, *a), ancestors(graph, *b));
@@ -56,7 +59,10 @@ pub(super) fn find(graph: &Graph, facts: &Facts, groups: &Groups) -> Vec<Branch>
         let removable = |which: usize| {
             let (branch, skip) = (&sides[which], &sides[1 - which]);
             let from_one = branch.entries.len() == 1 && skip.entries.is_subset(&branch.entries);
-            branch.layers > 0 && from_one && (branch.layers, which) > (skip.layers, 1 - which) && !branch.nodes.iter().any(|&n| matches!(graph.node(n).op, Op::Opaque(_)))
+            branch.layers > 0
+                && from_one
+                && (branch.layers, which) > (skip.layers, 1 - which)
+                && !branch.nodes.iter().any(|&n| matches!(graph.node(n).op, Op::Opaque(_)))
         };
         let Some(which) = [1, 0].into_iter().find(|&w| removable(w)) else { continue };
         let (branch, skip) = if which == 0 { (*a, *b) } else { (*b, *a) };
@@ -66,7 +72,11 @@ pub(super) fn find(graph: &Graph, facts: &Facts, groups: &Groups) -> Vec<Branch>
             let value = graph.value(v);
             let written = graph.producer(v).is_none_or(|n| nodes.contains(&n.id) || (is_parameter(graph, v) && !graph.value(v).is_output));
             let stored = is_parameter(graph, v);
-            written && (stored || v != out) && !value.is_output && (stored || graph.producer(v).is_some()) && value.consumers.iter().all(|(n, _)| nodes.contains(n) || is_parameter_node(graph, *n))
+            written
+                && (stored || v != out)
+                && !value.is_output
+                && (stored || graph.producer(v).is_some())
+                && value.consumers.iter().all(|(n, _)| nodes.contains(n) || is_parameter_node(graph, *n))
         };
         let inner = groups.groups.iter().filter(|g| g.members.iter().all(|m| inside(m.value))).map(|g| g.id).collect();
         found.push(Branch { id: BranchId(found.len() as u32), name: add.name.clone(), add: add.id, skip, branch, nodes, inner });

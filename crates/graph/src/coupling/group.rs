@@ -30,7 +30,8 @@ pub(crate) fn layer_axes(graph: &Graph, node: NodeId, rank: impl Fn(ValueId) -> 
 
 /// Stored in the file, or computed from stored tensors alone.
 pub(crate) fn is_parameter(graph: &Graph, v: ValueId) -> bool {
-    graph.is_stored(v) || graph.producer(v).is_some_and(|n| !n.inputs.is_empty() && n.inputs.iter().flatten().all(|&i| is_parameter(graph, i)))
+    graph.is_stored(v)
+        || graph.producer(v).is_some_and(|n| !n.inputs.is_empty() && n.inputs.iter().flatten().all(|&i| is_parameter(graph, i)))
 }
 
 /// Everything that says where a channel occurs: places with their number of coordinates, and what froze it.
@@ -130,10 +131,11 @@ fn reading_order(graph: &Graph) -> Vec<u32> {
 }
 
 /// Orders the groups by the first layer that writes them, names them, and says what the layers' widths are made of.
-fn number_and_connect(c: &Coupling, groups: &mut Vec<Group>) -> Vec<Layer> {
+fn number_and_connect(c: &Coupling, groups: &mut [Group]) -> Vec<Layer> {
     let graph = c.graph;
     let rank = |v: ValueId| c.axes[v.index()].len();
-    let ends: Vec<(NodeId, Place, Place)> = graph.nodes.iter().filter_map(|n| layer_axes(graph, n.id, rank).map(|(i, o)| (n.id, i, o))).collect();
+    let ends: Vec<(NodeId, Place, Place)> =
+        graph.nodes.iter().filter_map(|n| layer_axes(graph, n.id, rank).map(|(i, o)| (n.id, i, o))).collect();
     for g in groups.iter_mut() {
         let places: HashSet<Place> = g.members.iter().map(|m| (m.value, m.axis)).collect();
         g.writers = ends.iter().filter(|(_, _, o)| places.contains(o)).map(|e| e.0).collect();

@@ -34,8 +34,10 @@ impl<'a> Coupling<'a> {
     /// Runs every node's rule; graph outputs are frozen last, so that nearer reasons come first.
     pub(crate) fn run(model: &'a Model, graph: &'a Graph, facts: &'a Facts) -> crate::Result<Option<Self>> {
         let Some(first) = graph.nodes.first() else { return Ok(None) };
-        let axes = graph.values.iter().enumerate().map(|(v, _)| vec![None; facts.shape(ValueId(v as u32)).map_or(0, <[usize]>::len)]).collect();
-        let mut c = Self { model, graph, facts, node: first, labels: Labels::default(), axes, roles: BTreeMap::new(), contractions: Vec::new() };
+        let axes =
+            graph.values.iter().enumerate().map(|(v, _)| vec![None; facts.shape(ValueId(v as u32)).map_or(0, <[usize]>::len)]).collect();
+        let mut c =
+            Self { model, graph, facts, node: first, labels: Labels::default(), axes, roles: BTreeMap::new(), contractions: Vec::new() };
         for (v, value) in graph.values.iter().enumerate() {
             let id = ValueId(v as u32);
             let float = |t| matches!(t, DataType::Float | DataType::Double | DataType::Float16 | DataType::Bfloat16);
@@ -94,7 +96,12 @@ impl<'a> Coupling<'a> {
         let reason = if let Op::Opaque(op) = &node.op {
             Some(format!("node `{}` reads it, and there is no rule for the operator {op}", node.name))
         } else if let Some(v) = node.inputs.iter().flatten().find(|v| unknown(v)) {
-            Some(format!("node `{}` ({}) combines it with `{}`, of which the shape is not known", node.name, node.op.name(), self.graph.value(*v).name))
+            Some(format!(
+                "node `{}` ({}) combines it with `{}`, of which the shape is not known",
+                node.name,
+                node.op.name(),
+                self.graph.value(*v).name
+            ))
         } else if node.outputs.iter().flatten().any(|v| used(v) && unknown(v)) {
             Some(format!("node `{}` ({}) reads it, and the shape it computes is not known", node.name, node.op.name()))
         } else {
@@ -205,7 +212,12 @@ impl<'a> Coupling<'a> {
                 Source::Initializer => return None,
                 Source::Node(n, _) => {
                     let node = self.graph.node(n);
-                    at = node.inputs.iter().flatten().copied().find(|_| !node.op.is_layer() && !matches!(node.op, Op::Opaque(_) | Op::Shape))?;
+                    at = node
+                        .inputs
+                        .iter()
+                        .flatten()
+                        .copied()
+                        .find(|_| !node.op.is_layer() && !matches!(node.op, Op::Opaque(_) | Op::Shape))?;
                 }
             }
         }
@@ -248,10 +260,8 @@ impl<'a> Coupling<'a> {
 
     /// Input `slot`, if stored in the file, has coordinates of the given role along `axis`.
     pub(crate) fn role(&mut self, slot: usize, axis: usize, role: Role) {
-        if let Some(place) = self.input(slot, axis) {
-            if self.is_parameter(place.0) {
-                self.roles.entry(place).or_insert(role);
-            }
+        if let Some(place) = self.input(slot, axis).filter(|p| self.is_parameter(p.0)) {
+            self.roles.entry(place).or_insert(role);
         }
     }
 

@@ -30,7 +30,8 @@ pub(super) fn read(proto: &ModelProto, model_path: &Path) -> Result<HashMap<Stri
         if outside {
             return Err(fail(format!("`{location}` is outside the model's folder; move the data beside the model and export again")));
         }
-        let number = |key: &str| entry(t, key).map(|v| v.parse::<u64>().map_err(|_| fail(format!("its {key} `{v}` is not a number")))).transpose();
+        let number =
+            |key: &str| entry(t, key).map(|v| v.parse::<u64>().map_err(|_| fail(format!("its {key} `{v}` is not a number")))).transpose();
         let (offset, length) = (number("offset")?.unwrap_or(0), number("length")?);
         let file = folder.join(location);
         let size = std::fs::metadata(&file)

@@ -212,7 +212,8 @@ impl Model {
         let graph = self.graph_proto_mut();
         graph.initializer.push(value.encode(name));
         if listed {
-            let tensor = proto::type_proto::Tensor { elem_type: Some(value.data.dtype() as i32), shape: Some(proto::TensorShapeProto::default()) };
+            let tensor =
+                proto::type_proto::Tensor { elem_type: Some(value.data.dtype() as i32), shape: Some(proto::TensorShapeProto::default()) };
             let r#type = proto::TypeProto { value: Some(proto::type_proto::Value::TensorType(tensor)), ..Default::default() };
             let mut input = proto::ValueInfoProto { name: Some(name.to_owned()), r#type: Some(r#type), ..Default::default() };
             set_declared_shape(&mut input, &value.shape);
@@ -252,7 +253,8 @@ impl Model {
                 source: std::io::Error::new(std::io::ErrorKind::AlreadyExists, "it exists already; choose another name or remove it"),
             });
         }
-        let proto = if self.external.is_empty() { None } else { Some(external::write(&self.proto, &self.external, self.path.as_deref(), path)?) };
+        let proto =
+            if self.external.is_empty() { None } else { Some(external::write(&self.proto, &self.external, self.path.as_deref(), path)?) };
         write_atomically(path, &proto.as_ref().unwrap_or(&self.proto).encode_to_vec())
     }
 }
@@ -278,12 +280,20 @@ fn replace(t: &mut TensorProto, new: TensorProto, external: &mut HashMap<String,
         t.dims = new.dims;
         t.data_type = new.data_type;
     } else {
-        *t = TensorProto { name: t.name.take(), doc_string: t.doc_string.take(), metadata_props: std::mem::take(&mut t.metadata_props), ..new };
+        *t = TensorProto {
+            name: t.name.take(),
+            doc_string: t.doc_string.take(),
+            metadata_props: std::mem::take(&mut t.metadata_props),
+            ..new
+        };
     }
 }
 
 fn set_declared_shape(info: &mut proto::ValueInfoProto, shape: &[usize]) {
-    use proto::{tensor_shape_proto::{Dimension, dimension}, type_proto};
+    use proto::{
+        tensor_shape_proto::{Dimension, dimension},
+        type_proto,
+    };
     if let Some(type_proto::Value::TensorType(t)) = info.r#type.as_mut().and_then(|t| t.value.as_mut()) {
         let dim = |&d: &usize| Dimension { value: Some(dimension::Value::DimValue(d as i64)), ..Default::default() };
         t.shape = Some(proto::TensorShapeProto { dim: shape.iter().map(dim).collect() });

@@ -1,8 +1,8 @@
 //! `BatchNormalization`.
 
+use crate::attributes::Attributes;
 use crate::coupling::Role;
 use crate::coupling::rules::Coupling;
-use crate::attributes::Attributes;
 use crate::error::Result;
 use crate::facts::{Inference, Outputs};
 

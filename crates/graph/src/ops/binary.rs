@@ -1,7 +1,7 @@
 //! Elementwise operators of several operands with broadcasting.
 
-use crate::coupling::rules::Coupling;
 use crate::attributes::Attributes;
+use crate::coupling::rules::Coupling;
 use crate::error::Result;
 use crate::facts::{Fact, Inference, Outputs};
 use crate::movement::broadcast;

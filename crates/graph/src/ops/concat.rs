@@ -1,8 +1,8 @@
 //! `Concat`.
 
+use crate::attributes::Attributes;
 use crate::coupling::Role;
 use crate::coupling::rules::Coupling;
-use crate::attributes::Attributes;
 use crate::error::Result;
 use crate::facts::{Fact, Inference, Outputs, resolve_axis};
 use crate::tensor::Tensor;

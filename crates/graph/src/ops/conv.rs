@@ -1,13 +1,13 @@
 //! `Conv`.
 
 use super::window::Window;
-use crate::coupling::labels::Axis;
-use crate::surgery::rewriter::Rewriter;
-use crate::coupling::Role;
-use crate::coupling::rules::Coupling;
 use crate::attributes::Attributes;
+use crate::coupling::Role;
+use crate::coupling::labels::Axis;
+use crate::coupling::rules::Coupling;
 use crate::error::Result;
 use crate::facts::{Inference, Outputs};
+use crate::surgery::rewriter::Rewriter;
 
 /// Convolution: input `[N, C, …]`, weight `[F, C/group, …]`, optional bias `[F]`.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -30,7 +30,14 @@ impl Conv {
             return i.error(format!("input {:?} and weight {:?} are not of one rank of at least 3", x.shape, w.shape));
         }
         if x.shape[1] != w.shape[1] * self.group || !w.shape[0].is_multiple_of(self.group) {
-            return i.error(format!("input {:?} has {} channels, weight {:?} with group {} wants {}", x.shape, x.shape[1], w.shape, self.group, w.shape[1] * self.group));
+            return i.error(format!(
+                "input {:?} has {} channels, weight {:?} with group {} wants {}",
+                x.shape,
+                x.shape[1],
+                w.shape,
+                self.group,
+                w.shape[1] * self.group
+            ));
         }
         let mut shape = vec![x.shape[0], w.shape[0]];
         shape.extend(self.window.output(i, &x.shape[2..], &w.shape[2..], false)?);

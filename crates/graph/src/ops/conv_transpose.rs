@@ -1,14 +1,14 @@
 //! `ConvTranspose`.
 
-use super::window::{AutoPad, Window};
 use super::conv::{Conv, couple_partitions, couple_slabs};
-use crate::coupling::labels::Axis;
-use crate::surgery::rewriter::Rewriter;
-use crate::coupling::Role;
-use crate::coupling::rules::Coupling;
+use super::window::{AutoPad, Window};
 use crate::attributes::Attributes;
+use crate::coupling::Role;
+use crate::coupling::labels::Axis;
+use crate::coupling::rules::Coupling;
 use crate::error::Result;
 use crate::facts::{Inference, Outputs};
+use crate::surgery::rewriter::Rewriter;
 
 /// Transposed convolution: input `[N, C, …]`, weight `[C, F/group, …]`, optional bias `[F]`.
 #[derive(Debug, Clone, PartialEq, Eq)]

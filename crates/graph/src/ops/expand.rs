@@ -1,10 +1,10 @@
 //! `Expand`.
 
-use crate::surgery::rewriter::Rewriter;
 use crate::coupling::rules::Coupling;
 use crate::error::Result;
 use crate::facts::{Fact, Inference, Outputs};
 use crate::movement::broadcast;
+use crate::surgery::rewriter::Rewriter;
 
 pub(super) fn infer(i: &Inference) -> Result<Outputs> {
     let Some(x) = i.fact(0) else { return i.unknown() };

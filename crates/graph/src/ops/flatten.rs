@@ -1,8 +1,8 @@
 //! `Flatten`.
 
 use super::reshape::couple_reshape;
-use crate::coupling::rules::Coupling;
 use crate::attributes::Attributes;
+use crate::coupling::rules::Coupling;
 use crate::error::Result;
 use crate::facts::{Fact, Inference, Outputs};
 

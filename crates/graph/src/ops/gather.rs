@@ -1,11 +1,11 @@
 //! `Gather`.
 
-use crate::surgery::rewriter::Rewriter;
+use crate::attributes::Attributes;
 use crate::coupling::Role;
 use crate::coupling::rules::Coupling;
-use crate::attributes::Attributes;
 use crate::error::Result;
 use crate::facts::{Fact, Inference, Outputs, resolve_axis};
+use crate::surgery::rewriter::Rewriter;
 
 /// Entries of input 0 at the indices of input 1 along `axis`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

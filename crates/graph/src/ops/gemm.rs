@@ -1,8 +1,8 @@
 //! `Gemm`.
 
+use crate::attributes::Attributes;
 use crate::coupling::Role;
 use crate::coupling::rules::Coupling;
-use crate::attributes::Attributes;
 use crate::error::Result;
 use crate::facts::{Inference, Outputs};
 

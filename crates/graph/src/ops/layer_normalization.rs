@@ -1,7 +1,7 @@
 //! `LayerNormalization`.
 
-use crate::coupling::rules::Coupling;
 use crate::attributes::Attributes;
+use crate::coupling::rules::Coupling;
 use crate::error::Result;
 use crate::facts::{Inference, Outputs, resolve_axis};
 

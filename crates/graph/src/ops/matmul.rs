@@ -40,12 +40,12 @@ pub(super) fn couple(c: &mut Coupling) -> Result<()> {
     c.contract(usize::from(stored), if stored { k2 } else { k });
     let out = c.output_shape(0);
     let batch = out.len() - usize::from(ra > 1) - usize::from(rb > 1);
-    for axis in 0..batch {
+    for (axis, &dim) in out.iter().enumerate().take(batch) {
         // Leading axes broadcast like elementwise operands.
         let own = |rank: usize| (axis + rank).checked_sub(batch + 2);
         let mut places = Vec::new();
         for (slot, shape) in [(0, a), (1, b)] {
-            if let Some(o) = own(shape.len()).filter(|&o| shape[o] == out[axis]) {
+            if let Some(o) = own(shape.len()).filter(|&o| shape[o] == dim) {
                 places.push(c.input(slot, o));
             }
         }

@@ -1,10 +1,10 @@
 //! `Pad`.
 
-use crate::surgery::rewriter::Rewriter;
-use crate::coupling::rules::Coupling;
 use crate::attributes::Attributes;
+use crate::coupling::rules::Coupling;
 use crate::error::Result;
 use crate::facts::{Inference, Outputs, resolve_axis};
+use crate::surgery::rewriter::Rewriter;
 
 /// What the added values are.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -68,7 +68,8 @@ impl Pad {
         if !i.has(2) {
             return Some(self.value);
         }
-        i.constant(2).and_then(|t| t.to_f32().and_then(|v| v.first().copied()).or_else(|| t.to_i64().and_then(|v| v.first().map(|&x| x as f32))))
+        i.constant(2)
+            .and_then(|t| t.to_f32().and_then(|v| v.first().copied()).or_else(|| t.to_i64().and_then(|v| v.first().map(|&x| x as f32))))
     }
 
     pub(super) fn infer(&self, i: &Inference) -> Result<Outputs> {

@@ -1,8 +1,8 @@
 //! `MaxPool` and `AveragePool`.
 
 use super::window::Window;
-use crate::coupling::rules::Coupling;
 use crate::attributes::Attributes;
+use crate::coupling::rules::Coupling;
 use crate::error::Result;
 use crate::facts::{Fact, Inference, Outputs};
 use crate::proto::tensor_proto::DataType;
@@ -65,7 +65,10 @@ impl Pool {
             c.freeze(0, axis, "slides over it");
         }
         let labels = c.get(0, 1);
-        if let Some(labels) = labels.as_ref().filter(|_| c.node.output(1).is_some_and(|v| !c.graph.value(v).consumers.is_empty() || c.graph.value(v).is_output)) {
+        if let Some(labels) = labels
+            .as_ref()
+            .filter(|_| c.node.output(1).is_some_and(|v| !c.graph.value(v).consumers.is_empty() || c.graph.value(v).is_output))
+        {
             c.freeze_labels(labels, "gives out positions that count channels");
         }
         c.set(0, 1, labels);

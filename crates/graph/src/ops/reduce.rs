@@ -1,7 +1,7 @@
 //! Reductions over axes, global pooling among them.
 
-use crate::coupling::rules::Coupling;
 use crate::attributes::Attributes;
+use crate::coupling::rules::Coupling;
 use crate::error::Result;
 use crate::facts::{Fact, Inference, Outputs, resolve_axis};
 use crate::proto::tensor_proto::DataType;
@@ -52,7 +52,12 @@ impl Reduce {
             _ => return Ok(None),
         };
         let axes = if kind == ReduceKind::ArgMax { Some(vec![a.int("axis").unwrap_or(0)]) } else { a.ints("axes") };
-        Ok(Some(Self { kind, axes, keep_dims: a.int("keepdims").unwrap_or(1) != 0, noop_with_empty_axes: a.int("noop_with_empty_axes").unwrap_or(0) != 0 }))
+        Ok(Some(Self {
+            kind,
+            axes,
+            keep_dims: a.int("keepdims").unwrap_or(1) != 0,
+            noop_with_empty_axes: a.int("noop_with_empty_axes").unwrap_or(0) != 0,
+        }))
     }
 
     pub(super) fn name(&self) -> &'static str {

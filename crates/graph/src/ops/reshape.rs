@@ -1,12 +1,12 @@
 //! `Reshape`.
 
-use std::ops::Range;
-use crate::movement::strides;
-use crate::surgery::rewriter::Rewriter;
-use crate::coupling::rules::Coupling;
 use crate::attributes::Attributes;
+use crate::coupling::rules::Coupling;
 use crate::error::Result;
 use crate::facts::{Fact, Inference, Outputs};
+use crate::movement::strides;
+use crate::surgery::rewriter::Rewriter;
+use std::ops::Range;
 
 /// The same elements in another shape, given by input 1 (or the attribute, opset < 5).
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -64,7 +64,9 @@ impl Reshape {
     }
 
     pub(super) fn rewrite(&self, r: &mut Rewriter) -> Result<()> {
-        let (Some(old), Some(x), Some(expected)) = (self.target(&r.old_inference()), r.new_shape(0), r.expected_output(0)) else { return Ok(()) };
+        let (Some(old), Some(x), Some(expected)) = (self.target(&r.old_inference()), r.new_shape(0), r.expected_output(0)) else {
+            return Ok(());
+        };
         let resolve = |target: &[i64]| -> Option<Vec<usize>> {
             let mut shape = Vec::with_capacity(target.len());
             for (d, &t) in target.iter().enumerate() {
@@ -92,10 +94,9 @@ impl Reshape {
             let before = r.old_shape(0).unwrap_or_default().to_vec();
             let after = r.old_output(0).unwrap_or_default().to_vec();
             let copied = |d: usize| blocks(&before, &after).iter().any(|b| b.0 == (d..d + 1) && b.1 == (d..d + 1));
-            for d in 0..wanted.len() {
-                if copied(d) && !self.allow_zero {
-                    wanted[d] = 0;
-                }
+            for (d, size) in wanted.iter_mut().enumerate().filter(|(d, _)| copied(*d) && !self.allow_zero) {
+                debug_assert_eq!(Some(*size), x.get(d).map(|&n| n as i64));
+                *size = 0;
             }
             // A size of 0 in the batch's place says it all; otherwise the axis that the batch went into is the free one.
             let holds_batch = blocks(&before, &after).iter().find(|b| b.0.contains(&0)).map(|b| b.1.clone()).unwrap_or(0..0);
@@ -170,7 +171,8 @@ pub(super) fn couple_reshape(c: &mut Coupling) {
         for e in 0..count {
             class.push(c.labels.find(flat(e)));
         }
-        let varies = |d: usize, class: &[u32]| (0..count).any(|e| e / steps[d] % dims[d] > 0 && class[e] != class[e - steps[d]]);
+        let at = |e: usize, d: usize| e / steps[d] % dims[d];
+        let varies = |d: usize, class: &[u32]| (0..count).any(|e| at(e, d) > 0 && class[e] != class[e - steps[d]]);
         let mut along: Vec<usize> = (0..dims.len()).filter(|&d| varies(d, &class)).collect();
         along.sort_by_key(|&d| std::cmp::Reverse((dims[d], d)));
         // A single channel over the whole run: on the axis of the same size, if there is one.
@@ -180,7 +182,7 @@ pub(super) fn couple_reshape(c: &mut Coupling) {
             continue;
         };
         for e in 0..count {
-            let first = e / steps[chosen] % dims[chosen] * steps[chosen];
+            let first = at(e, chosen) * steps[chosen];
             c.labels.unify(class[e], class[first]);
         }
         let slabs = (0..dims[chosen]).map(|x| class[x * steps[chosen]]).collect();

@@ -1,11 +1,11 @@
 //! `Resize` and `Upsample`.
 
-use crate::facts::resolve_axis;
-use crate::surgery::rewriter::Rewriter;
-use crate::coupling::rules::Coupling;
 use crate::attributes::Attributes;
+use crate::coupling::rules::Coupling;
 use crate::error::Result;
+use crate::facts::resolve_axis;
 use crate::facts::{Inference, Outputs};
+use crate::surgery::rewriter::Rewriter;
 
 /// Spatial resampling. Scales and sizes are the inputs of the operator (or an attribute, `Upsample` before opset 9).
 #[derive(Debug, Clone, PartialEq)]

@@ -1,10 +1,10 @@
 //! `Slice`.
 
-use crate::surgery::rewriter::Rewriter;
-use crate::coupling::rules::Coupling;
 use crate::attributes::Attributes;
+use crate::coupling::rules::Coupling;
 use crate::error::Result;
 use crate::facts::{Fact, Inference, Outputs, resolve_axis};
+use crate::surgery::rewriter::Rewriter;
 
 /// Strided selection; starts, ends and axes from the attributes (opset < 10) or from inputs 1 to 4.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -100,7 +100,10 @@ impl Slice {
         let Some(shape) = r.old_shape(0).map(<[usize]>::to_vec) else { return Ok(()) };
         let i = r.old_inference();
         let read = |attribute: &Option<Vec<i64>>, slot| attribute.clone().or_else(|| i.ints(slot));
-        let (Some(mut starts), Some(mut ends), Some(kept)) = (read(&self.starts, 1), read(&self.ends, 2), self.coordinates(&i, &shape)?) else { return Ok(()) };
+        let (Some(mut starts), Some(mut ends), Some(kept)) = (read(&self.starts, 1), read(&self.ends, 2), self.coordinates(&i, &shape)?)
+        else {
+            return Ok(());
+        };
         let axes = read(&self.axes, 3).unwrap_or_else(|| (0..starts.len() as i64).collect());
         let mut changed = false;
         for (k, &axis) in axes.iter().enumerate() {

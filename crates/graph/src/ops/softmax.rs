@@ -1,7 +1,7 @@
 //! `Softmax` and `LogSoftmax`.
 
-use crate::coupling::rules::Coupling;
 use crate::attributes::Attributes;
+use crate::coupling::rules::Coupling;
 use crate::error::Result;
 use crate::facts::{Inference, Outputs, resolve_axis};
 

@@ -1,10 +1,10 @@
 //! `Split`.
 
-use crate::surgery::rewriter::Rewriter;
-use crate::coupling::rules::Coupling;
 use crate::attributes::Attributes;
+use crate::coupling::rules::Coupling;
 use crate::error::Result;
 use crate::facts::{Fact, Inference, Outputs, resolve_axis};
+use crate::surgery::rewriter::Rewriter;
 
 /// An operand cut along `axis`; part sizes from the attribute (opset < 13), from input 1, or equal.
 #[derive(Debug, Clone, PartialEq, Eq)]

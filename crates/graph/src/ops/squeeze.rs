@@ -1,11 +1,11 @@
 //! `Squeeze` and `Unsqueeze`.
 
 use super::reshape::couple_reshape;
-use crate::surgery::rewriter::Rewriter;
-use crate::coupling::rules::Coupling;
 use crate::attributes::Attributes;
+use crate::coupling::rules::Coupling;
 use crate::error::Result;
 use crate::facts::{Fact, Inference, Outputs, resolve_axis};
+use crate::surgery::rewriter::Rewriter;
 
 /// Axes of size 1 removed or inserted; axes from the attribute (opset < 13) or from input 1.
 #[derive(Debug, Clone, PartialEq, Eq)]

@@ -1,7 +1,7 @@
 //! Elementwise operators of one operand (and constants): activations, rounding, casts.
 
-use crate::coupling::rules::Coupling;
 use crate::attributes::Attributes;
+use crate::coupling::rules::Coupling;
 use crate::error::Result;
 use crate::facts::{Fact, Inference, Outputs};
 use crate::proto::tensor_proto::DataType;
@@ -12,21 +12,36 @@ use crate::tensor::{Data, Tensor};
 #[allow(missing_docs)]
 pub enum Unary {
     Relu,
-    LeakyRelu { alpha: f32 },
+    LeakyRelu {
+        alpha: f32,
+    },
     /// Bounds from the attributes (opset < 11); `None` where they are inputs 1 and 2, or absent.
-    Clip { min: Option<f32>, max: Option<f32> },
+    Clip {
+        min: Option<f32>,
+        max: Option<f32>,
+    },
     Sigmoid,
     /// `max(0, min(1, alpha·x + beta))`
-    HardSigmoid { alpha: f32, beta: f32 },
+    HardSigmoid {
+        alpha: f32,
+        beta: f32,
+    },
     /// `x·max(0, min(1, x/6 + 1/2))`
     HardSwish,
-    Elu { alpha: f32 },
-    Selu { alpha: f32, gamma: f32 },
+    Elu {
+        alpha: f32,
+    },
+    Selu {
+        alpha: f32,
+        gamma: f32,
+    },
     Softplus,
     Softsign,
     Tanh,
     /// The Gaussian error linear unit; by tanh where `tanh` is set.
-    Gelu { tanh: bool },
+    Gelu {
+        tanh: bool,
+    },
     Mish,
     Erf,
     Exp,
@@ -43,10 +58,14 @@ pub enum Unary {
     Sin,
     Cos,
     /// To another element type.
-    Cast { to: DataType },
+    Cast {
+        to: DataType,
+    },
     Identity,
     /// The identity at inference.
-    Dropout { ratio: f32 },
+    Dropout {
+        ratio: f32,
+    },
 }
 
 impl Unary {
@@ -169,7 +188,11 @@ fn cast(c: &Tensor, to: DataType) -> Option<Tensor> {
     let as_f64 = || -> Vec<f64> {
         match &c.data {
             Data::F64(v) => v.clone(),
-            _ => c.to_f32().map(|v| v.into_iter().map(f64::from).collect()).or_else(|| c.to_i64().map(|v| v.into_iter().map(|x| x as f64).collect())).unwrap_or_default(),
+            _ => c
+                .to_f32()
+                .map(|v| v.into_iter().map(f64::from).collect())
+                .or_else(|| c.to_i64().map(|v| v.into_iter().map(|x| x as f64).collect()))
+                .unwrap_or_default(),
         }
     };
     let as_i64 = || c.to_i64().unwrap_or_else(|| as_f64().into_iter().map(|x| x as i64).collect());

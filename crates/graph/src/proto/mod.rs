@@ -1,5 +1,6 @@
 //! The ONNX wire format, generated from `proto/onnx-ml.proto` by `examples/generate_proto.rs`.
 
+#[rustfmt::skip]
 #[allow(missing_docs, clippy::all, rustdoc::all)]
 mod onnx;
 

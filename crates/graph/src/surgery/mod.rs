@@ -61,7 +61,10 @@ impl Kept {
                 }
             }
         }
-        let axes = stays.into_iter().map(|(place, flags)| (place, flags.iter().enumerate().filter(|(_, s)| **s).map(|(i, _)| i).collect())).collect();
+        let axes = stays
+            .into_iter()
+            .map(|(place, flags)| (place, flags.iter().enumerate().filter(|(_, s)| **s).map(|(i, _)| i).collect()))
+            .collect();
         Self { axes }
     }
 
@@ -102,7 +105,9 @@ fn depends_on_shapes(graph: &Graph, g: &Group) -> bool {
             let computed = |slot: usize| n.input(slot).is_some_and(|v| !graph.is_stored(v));
             match n.op {
                 Op::Shape => true,
-                Op::Reshape(_) | Op::Expand | Op::Slice(_) | Op::Split(_) | Op::Pad(_) | Op::Resize(_) | Op::Gather(_) => (1..n.inputs.len()).any(computed),
+                Op::Reshape(_) | Op::Expand | Op::Slice(_) | Op::Split(_) | Op::Pad(_) | Op::Resize(_) | Op::Gather(_) => {
+                    (1..n.inputs.len()).any(computed)
+                }
                 _ => false,
             }
         })

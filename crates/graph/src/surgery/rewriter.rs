@@ -84,7 +84,10 @@ impl<'a> Rewriter<'a> {
         for &o in &graph.outputs {
             let (before, after) = (self.facts.constant(o), self.new[o.index()].as_ref().and_then(|f| f.constant.as_deref()));
             if before.is_some() && before != after {
-                return Err(crate::Error::Decision(format!("output `{}` is computed from channel counts and would change", graph.value(o).name)));
+                return Err(crate::Error::Decision(format!(
+                    "output `{}` is computed from channel counts and would change",
+                    graph.value(o).name
+                )));
             }
         }
         Ok(self.model)
@@ -144,7 +147,10 @@ impl<'a> Rewriter<'a> {
             let found = fact.as_ref().map(|f| f.shape.clone());
             if let (Some(e), false) = (&expected, expected == found) {
                 let found = found.map_or_else(|| "a shape that is not known".into(), |f| format!("{f:?}"));
-                return Err(node.error(format!("`{}` would have {found} where {e:?} is right; its shape is computed in a way that does not follow the channels", self.graph.value(v).name)));
+                return Err(node.error(format!(
+                    "`{}` would have {found} where {e:?} is right; its shape is computed in a way that does not follow the channels",
+                    self.graph.value(v).name
+                )));
             }
             self.new[v.index()] = fact;
         }
@@ -173,7 +179,9 @@ impl<'a> Rewriter<'a> {
             let after = self.new_fact(slot).and_then(|f| f.constant.as_deref());
             if let Some(before) = self.facts.constant(v).filter(|&b| Some(b) != after) {
                 let shape = &before.shape;
-                return Err(node.error(format!("it computes with `{}` {shape:?}, which depends on channel counts", self.graph.value(v).name)));
+                return Err(
+                    node.error(format!("it computes with `{}` {shape:?}, which depends on channel counts", self.graph.value(v).name))
+                );
             }
         }
         Ok(())
@@ -245,12 +253,22 @@ impl<'a> Rewriter<'a> {
 
     /// Sets an integer attribute.
     pub(crate) fn set_int(&mut self, name: &str, value: i64) {
-        self.set_attribute(AttributeProto { name: Some(name.into()), r#type: Some(AttributeType::Int as i32), i: Some(value), ..Default::default() });
+        self.set_attribute(AttributeProto {
+            name: Some(name.into()),
+            r#type: Some(AttributeType::Int as i32),
+            i: Some(value),
+            ..Default::default()
+        });
     }
 
     /// Sets an attribute that is a list of integers.
     pub(crate) fn set_ints(&mut self, name: &str, value: Vec<i64>) {
-        self.set_attribute(AttributeProto { name: Some(name.into()), r#type: Some(AttributeType::Ints as i32), ints: value, ..Default::default() });
+        self.set_attribute(AttributeProto {
+            name: Some(name.into()),
+            r#type: Some(AttributeType::Ints as i32),
+            ints: value,
+            ..Default::default()
+        });
     }
 
     fn set_attribute(&mut self, new: AttributeProto) {

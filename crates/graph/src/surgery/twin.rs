@@ -56,12 +56,9 @@ impl Twin<'_> {
         // The value may be masked along another axis of the same operand already: chain.
         let current = self.model.graph_proto().node[node.position].input[slot].clone();
         let key = (value, axis, keep.is_empty());
-        if current == *name {
-            if let Some(masked) = self.masks.get(&key) {
-                let masked = masked.clone();
-                self.model.graph_proto_mut().node[node.position].input[slot] = masked;
-                return Ok(());
-            }
+        if let Some(masked) = self.masks.get(&key).filter(|_| current == *name).cloned() {
+            self.model.graph_proto_mut().node[node.position].input[slot] = masked;
+            return Ok(());
         }
         let Some(fact) = self.facts.get(value) else { return Ok(()) };
         let flags: Vec<f32> = (0..fact.shape[axis]).map(|c| if keep.binary_search(&c).is_ok() { 1.0 } else { 0.0 }).collect();
@@ -70,7 +67,12 @@ impl Twin<'_> {
             DataType::Double => Data::F64(flags.into_iter().map(f64::from).collect()),
             DataType::Float16 => Data::F16(flags.into_iter().map(half::f16::from_f32).collect()),
             DataType::Bfloat16 => Data::BF16(flags.into_iter().map(half::bf16::from_f32).collect()),
-            other => return Err(Error::Tensor { tensor: name.clone(), reason: format!("values of type {} cannot be masked", other.as_str_name()) }),
+            other => {
+                return Err(Error::Tensor {
+                    tensor: name.clone(),
+                    reason: format!("values of type {} cannot be masked", other.as_str_name()),
+                });
+            }
         };
         // Before opset 7 an operand broadcasts along a named axis only.
         let old = self.model.opset() < 7;
@@ -79,7 +81,12 @@ impl Twin<'_> {
         let base = format!("{}/masked_{slot}_{axis}", node.name);
         let (mask, output) = (self.unused(&format!("{base}/mask")), self.unused(&base));
         self.model.add_initializer(&mask, &Tensor::new(shape, data));
-        let attribute = |name: &str, i: usize| AttributeProto { name: Some(name.into()), r#type: Some(AttributeType::Int as i32), i: Some(i as i64), ..Default::default() };
+        let attribute = |name: &str, i: usize| AttributeProto {
+            name: Some(name.into()),
+            r#type: Some(AttributeType::Int as i32),
+            i: Some(i as i64),
+            ..Default::default()
+        };
         self.before.entry(node.position).or_default().push(NodeProto {
             name: Some(output.clone()),
             op_type: Some("Mul".into()),

@@ -122,10 +122,11 @@ pub fn difference(a: &[(Vec<usize>, Vec<f32>)], b: &[(Vec<usize>, Vec<f32>)]) ->
         }
         let scale = x.iter().fold(1e-6f32, |m, v| m.max(v.abs()));
         for (p, q) in x.iter().zip(y) {
-            if !(p - q).is_finite() && !(p.is_nan() && q.is_nan()) && p != q {
+            let same = p == q || (p.is_nan() && q.is_nan());
+            if !same && !(p - q).is_finite() {
                 return Err(format!("{p} against {q}"));
             }
-            if (p - q).is_finite() {
+            if !same {
                 worst = worst.max((p - q).abs() / scale);
             }
         }

@@ -10,8 +10,10 @@
 //! ```
 
 use secateur_graph::proto::{
-    AttributeProto, GraphProto, ModelProto, NodeProto, OperatorSetIdProto, TensorShapeProto, TypeProto, ValueInfoProto, attribute_proto::AttributeType,
-    tensor_shape_proto::{Dimension, dimension}, type_proto,
+    AttributeProto, GraphProto, ModelProto, NodeProto, OperatorSetIdProto, TensorShapeProto, TypeProto, ValueInfoProto,
+    attribute_proto::AttributeType,
+    tensor_shape_proto::{Dimension, dimension},
+    type_proto,
 };
 use secateur_graph::{Facts, Graph, Groups, InputShapes, Model, Role, Tensor};
 
@@ -29,7 +31,12 @@ pub fn parse(text: &str) -> Model {
 fn empty() -> Model {
     let opset = OperatorSetIdProto { domain: Some(String::new()), version: Some(17) };
     let other = OperatorSetIdProto { domain: Some("test".into()), version: Some(1) };
-    Model::from_proto(ModelProto { ir_version: Some(8), opset_import: vec![opset, other], graph: Some(GraphProto { name: Some("text".into()), ..Default::default() }), ..Default::default() })
+    Model::from_proto(ModelProto {
+        ir_version: Some(8),
+        opset_import: vec![opset, other],
+        graph: Some(GraphProto { name: Some("text".into()), ..Default::default() }),
+        ..Default::default()
+    })
 }
 
 struct Builder {
@@ -72,7 +79,13 @@ impl Builder {
             "out" => {
                 for name in words.skip(1) {
                     let info = ValueInfoProto { name: Some(name.into()), ..declare(name, &[]) };
-                    self.model.graph_proto_mut().output.push(ValueInfoProto { r#type: Some(TypeProto { value: Some(type_proto::Value::TensorType(type_proto::Tensor { elem_type: Some(1), shape: None })), ..Default::default() }), ..info });
+                    self.model.graph_proto_mut().output.push(ValueInfoProto {
+                        r#type: Some(TypeProto {
+                            value: Some(type_proto::Value::TensorType(type_proto::Tensor { elem_type: Some(1), shape: None })),
+                            ..Default::default()
+                        }),
+                        ..info
+                    });
                 }
             }
             _ => {
@@ -107,7 +120,14 @@ impl Builder {
 
     fn push(&mut self, op: &str, input: Vec<String>, results: &[&str], attribute: Vec<AttributeProto>) {
         let output = results.iter().map(|r| (*r).to_owned()).collect();
-        self.model.graph_proto_mut().node.push(NodeProto { name: Some(results[0].to_owned()), op_type: Some(op.into()), input, output, attribute, ..Default::default() });
+        self.model.graph_proto_mut().node.push(NodeProto {
+            name: Some(results[0].to_owned()),
+            op_type: Some(op.into()),
+            input,
+            output,
+            attribute,
+            ..Default::default()
+        });
     }
 
     fn node(&mut self, l: &Line) {
@@ -130,7 +150,10 @@ impl Builder {
                     }
                 }
                 let (s, p) = (l.int("stride", 1), l.int("pad", k as i64 / 2));
-                (if l.op == "conv" { "Conv" } else { "ConvTranspose" }, vec![ints("kernel_shape", &[k as i64; 2]), ints("strides", &[s, s]), ints("pads", &[p; 4]), int("group", group as i64)])
+                (
+                    if l.op == "conv" { "Conv" } else { "ConvTranspose" },
+                    vec![ints("kernel_shape", &[k as i64; 2]), ints("strides", &[s, s]), ints("pads", &[p; 4]), int("group", group as i64)],
+                )
             }
             "bn" => {
                 let c = self.shape(l.operands[0])[1];
@@ -166,7 +189,9 @@ impl Builder {
                 ("Split", vec![int("axis", axis(1))])
             }
             "slice" => {
-                for (part, value) in [("start", l.int("start", 0)), ("end", l.int("end", i64::MAX)), ("axis", axis(1)), ("step", l.int("step", 1))] {
+                for (part, value) in
+                    [("start", l.int("start", 0)), ("end", l.int("end", i64::MAX)), ("axis", axis(1)), ("step", l.int("step", 1))]
+                {
                     input.push(self.constant(format!("{name}.{part}"), vec![value]));
                 }
                 ("Slice", vec![])
@@ -186,7 +211,10 @@ impl Builder {
             }
             "maxpool" | "avgpool" => {
                 let (k, s, p) = (l.int("k", 2), l.int("stride", 2), l.int("pad", 0));
-                (if l.op == "maxpool" { "MaxPool" } else { "AveragePool" }, vec![ints("kernel_shape", &[k, k]), ints("strides", &[s, s]), ints("pads", &[p; 4])])
+                (
+                    if l.op == "maxpool" { "MaxPool" } else { "AveragePool" },
+                    vec![ints("kernel_shape", &[k, k]), ints("strides", &[s, s]), ints("pads", &[p; 4])],
+                )
             }
             "gap" => ("GlobalAveragePool", vec![]),
             "mean" => ("ReduceMean", vec![ints("axes", &l.ints("axes")), int("keepdims", l.int("keep", 1))]),
@@ -230,7 +258,14 @@ impl Builder {
                 let s = l.int("scale", 2) as f32;
                 self.model.add_initializer(&format!("{name}.scales"), &Tensor::f32([4], vec![1.0, 1.0, s, s]));
                 input.extend([String::new(), format!("{name}.scales")]);
-                ("Resize", vec![string("mode", "nearest"), string("coordinate_transformation_mode", "asymmetric"), string("nearest_mode", "floor")])
+                (
+                    "Resize",
+                    vec![
+                        string("mode", "nearest"),
+                        string("coordinate_transformation_mode", "asymmetric"),
+                        string("nearest_mode", "floor"),
+                    ],
+                )
             }
             "mystery" => {
                 self.push("Mystery", input, &l.results, vec![]);
@@ -257,7 +292,12 @@ fn ints(name: &str, values: &[i64]) -> AttributeProto {
 }
 
 fn string(name: &str, value: &str) -> AttributeProto {
-    AttributeProto { name: Some(name.into()), r#type: Some(AttributeType::String as i32), s: Some(value.to_owned().into()), ..Default::default() }
+    AttributeProto {
+        name: Some(name.into()),
+        r#type: Some(AttributeType::String as i32),
+        s: Some(value.to_owned().into()),
+        ..Default::default()
+    }
 }
 
 fn declare(name: &str, dims: &[&str]) -> ValueInfoProto {
@@ -266,7 +306,11 @@ fn declare(name: &str, dims: &[&str]) -> ValueInfoProto {
         Err(_) => Dimension { value: Some(dimension::Value::DimParam((*d).to_owned())), ..Default::default() },
     };
     let tensor = type_proto::Tensor { elem_type: Some(1), shape: Some(TensorShapeProto { dim: dims.iter().map(dim).collect() }) };
-    ValueInfoProto { name: Some(name.into()), r#type: Some(TypeProto { value: Some(type_proto::Value::TensorType(tensor)), ..Default::default() }), ..Default::default() }
+    ValueInfoProto {
+        name: Some(name.into()),
+        r#type: Some(TypeProto { value: Some(type_proto::Value::TensorType(tensor)), ..Default::default() }),
+        ..Default::default()
+    }
 }
 
 /// The groups as text: `channels: parameters`, each parameter as `tensor/axis` (`×n` where a channel has n coordinates).
