@@ -51,7 +51,12 @@ impl Gather {
             c.set(0, if axis < along { axis } else { axis + index_rank - 1 }, labels);
         }
         let Some(labels) = c.get(0, along) else { return Ok(()) };
-        match c.inference().ints(1) {
+        // Indices are checked here, since shapes do not depend on them.
+        let indices = c.inference().ints(1);
+        if let Some(bad) = indices.iter().flatten().find(|&&k| wrap(k, x[along]) >= x[along]) {
+            return Err(c.node.error(format!("index {bad} is out of range for axis {along} of {x:?}")));
+        }
+        match indices {
             // One coordinate is taken out of the axis, and must stay; the others are free.
             Some(at) if index_rank == 0 => {
                 let taken = labels[wrap(at[0], x[along])];
