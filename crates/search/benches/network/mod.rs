@@ -1,6 +1,9 @@
 //! A seeded problem of ResNet-101's size and shape: 33 bottleneck blocks in four stages, latency
 //! tables with the two nested stairs of tiled matrix multiplication, decaying saliencies.
 
+// Every program that includes this file uses its own part of it.
+#![allow(dead_code)]
+
 use rand::{RngExt, SeedableRng};
 use rand_chacha::ChaCha8Rng;
 use secateur_search::knapsack::{Chunk, Group};
@@ -127,7 +130,6 @@ impl Network {
         self.groups.iter().map(|group| group.saliency.len()).collect()
     }
 
-    #[allow(dead_code)] // The benchmark asks for times only.
     pub fn kept(&self, widths: &[usize]) -> f64 {
         self.groups.iter().zip(widths).map(|(group, &width)| group.saliency[..width].iter().sum::<f64>()).sum()
     }
