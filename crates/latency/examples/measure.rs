@@ -1,8 +1,6 @@
 //! `measure TARGET FILE…`: interleaved latencies of ONNX files with pairwise verdicts.
 
-use secateur_latency::{
-    Candidate, ModelBytes, Protocol, TargetSpec, interleave, read_inputs, runtime, sentinel_model,
-};
+use secateur_latency::{Candidate, ModelBytes, Protocol, TargetSpec, interleave, read_inputs, runtime, sentinel_model};
 
 fn main() -> Result<(), Box<dyn std::error::Error>> {
     let mut arguments = std::env::args().skip(1);
@@ -20,8 +18,15 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
     for m in interleave(&mut candidates, Some(&mut sentinel), &Protocol::default())? {
         println!(
             "{:>9.4} ms  [{:.4}, {:.4}]  min {:.4}  n {} invalid {} resolved {} setup {:.3} s  {}",
-            1e3 * m.median_s, 1e3 * m.ci.0, 1e3 * m.ci.1, 1e3 * m.min, m.n,
-            m.rounds_invalidated, m.resolved, m.setup_s, m.model
+            1e3 * m.median_s,
+            1e3 * m.ci.0,
+            1e3 * m.ci.1,
+            1e3 * m.min,
+            m.n,
+            m.rounds_invalidated,
+            m.resolved,
+            m.setup_s,
+            m.model
         );
     }
     Ok(())

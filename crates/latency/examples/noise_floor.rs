@@ -14,8 +14,11 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
         let floor = self_test(runtime.as_ref(), &model, trials, &Protocol::default())?;
         println!(
             "noise floor ±{:.2} %, equivalent {:.0} %, false alarms {:.0} % of {} trials: {}",
-            100.0 * floor.ratio, 100.0 * floor.equivalent_share, 100.0 * floor.false_share,
-            floor.trials, model.name
+            100.0 * floor.ratio,
+            100.0 * floor.equivalent_share,
+            100.0 * floor.false_share,
+            floor.trials,
+            model.name
         );
     }
     Ok(())

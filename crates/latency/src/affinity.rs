@@ -11,11 +11,7 @@ pub struct Pinned {
 }
 
 fn refused(cores: &[usize], remedy: impl Into<String>) -> Error {
-    Error::OptionUnsupported {
-        runtime: "this machine".into(),
-        option: format!("affinity to cores {cores:?}"),
-        remedy: remedy.into(),
-    }
+    Error::OptionUnsupported { runtime: "this machine".into(), option: format!("affinity to cores {cores:?}"), remedy: remedy.into() }
 }
 
 #[cfg(any(target_os = "linux", target_os = "android"))]

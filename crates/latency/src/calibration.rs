@@ -62,9 +62,7 @@ pub fn fit(points: &[(f64, f64)]) -> Result<Calibration, Error> {
     if points.is_empty() {
         return wrong("there is no measured sub-network to fit; measure at least one".into());
     }
-    if let Some((sum, measured)) =
-        points.iter().find(|(s, m)| !(s.is_finite() && m.is_finite() && *s > 0.0 && *m > 0.0))
-    {
+    if let Some((sum, measured)) = points.iter().find(|(s, m)| !(s.is_finite() && m.is_finite() && *s > 0.0 && *m > 0.0)) {
         return wrong(format!("the point (sum {sum} s, measured {measured} s) is not positive"));
     }
     let slopes: Vec<f64> = points
@@ -88,17 +86,9 @@ pub fn fit(points: &[(f64, f64)]) -> Result<Calibration, Error> {
     let mut calibration = Calibration { offset_s, scale, residual: 0.0, points: Vec::new() };
     calibration.points = points
         .iter()
-        .map(|&(table_sum_s, measured_s)| CalibrationPoint {
-            table_sum_s,
-            predicted_s: calibration.to_measured(table_sum_s),
-            measured_s,
-        })
+        .map(|&(table_sum_s, measured_s)| CalibrationPoint { table_sum_s, predicted_s: calibration.to_measured(table_sum_s), measured_s })
         .collect();
-    let errors: Vec<f64> = calibration
-        .points
-        .iter()
-        .map(|p| (p.predicted_s - p.measured_s).abs() / p.measured_s)
-        .collect();
+    let errors: Vec<f64> = calibration.points.iter().map(|p| (p.predicted_s - p.measured_s).abs() / p.measured_s).collect();
     calibration.residual = median(&errors);
     Ok(calibration)
 }
@@ -111,8 +101,7 @@ mod tests {
 
     #[test]
     fn a_wild_point_does_not_move_the_line() {
-        let mut points: Vec<(f64, f64)> =
-            (1..=9).map(|i| (f64::from(i), 0.2 + 0.8 * f64::from(i))).collect();
+        let mut points: Vec<(f64, f64)> = (1..=9).map(|i| (f64::from(i), 0.2 + 0.8 * f64::from(i))).collect();
         points.push((5.0, 50.0));
         let c = fit(&points).unwrap();
         assert!((c.scale - 0.8).abs() < 1e-9 && (c.offset_s - 0.2).abs() < 1e-9, "{c:?}");

@@ -99,15 +99,8 @@ impl CommandRuntime {
     /// # Errors
     /// [`Error::TargetSyntax`], [`Error::PatternInvalid`], [`Error::CommandNotFound`],
     /// [`Error::OptionUnsupported`] for options that belong into the template.
-    pub fn new(
-        template: &str,
-        latency: LatencyReading,
-        options: &TargetOptions,
-    ) -> Result<Self, Error> {
-        let wrong = |cause: &str| Error::TargetSyntax {
-            spec: format!("command:{template}"),
-            cause: cause.to_string(),
-        };
+    pub fn new(template: &str, latency: LatencyReading, options: &TargetOptions) -> Result<Self, Error> {
+        let wrong = |cause: &str| Error::TargetSyntax { spec: format!("command:{template}"), cause: cause.to_string() };
         let words = split_words(template).ok_or_else(|| wrong("a quote is not closed"))?;
         let program = words.first().ok_or_else(|| wrong("the command is empty"))?;
         if !words.iter().any(|w| w.contains("{model}")) {
@@ -133,10 +126,7 @@ impl CommandRuntime {
             });
         }
         if !program_exists(program) {
-            return Err(Error::CommandNotFound {
-                program: program.clone(),
-                command: template.to_string(),
-            });
+            return Err(Error::CommandNotFound { program: program.clone(), command: template.to_string() });
         }
         let reader = Reader::new(latency)?;
         Ok(Self { template: template.to_string(), words, reader, options: options.clone() })
@@ -157,12 +147,7 @@ impl Runtime for CommandRuntime {
         if let Some(cores) = &self.options.affinity {
             options.insert("affinity".into(), format!("{cores:?}"));
         }
-        RuntimeIdentity {
-            name: "command".into(),
-            version: program_fingerprint(&self.words[0]),
-            provider: "command".into(),
-            options,
-        }
+        RuntimeIdentity { name: "command".into(), version: program_fingerprint(&self.words[0]), provider: "command".into(), options }
     }
 
     fn prepare(&self, model: &ModelBytes) -> Result<Box<dyn Prepared>, Error> {
@@ -172,23 +157,12 @@ impl Runtime for CommandRuntime {
             .suffix(".onnx")
             .tempfile()
             .map_err(|cause| Error::Io { path: std::env::temp_dir(), cause })?;
-        file.write_all(&model.onnx)
-            .and_then(|()| file.flush())
-            .map_err(|cause| Error::Io { path: file.path().to_path_buf(), cause })?;
+        file.write_all(&model.onnx).and_then(|()| file.flush()).map_err(|cause| Error::Io { path: file.path().to_path_buf(), cause })?;
         let path = file.path().to_string_lossy().into_owned();
         let threads = self.options.threads.to_string();
-        let words: Vec<String> = self
-            .words
-            .iter()
-            .map(|w| w.replace("{model}", &path).replace("{threads}", &threads))
-            .collect();
-        let mut prepared = CommandPrepared {
-            words,
-            reader: self.reader.clone(),
-            affinity: self.options.affinity.clone(),
-            setup_s: 0.0,
-            _file: file,
-        };
+        let words: Vec<String> = self.words.iter().map(|w| w.replace("{model}", &path).replace("{threads}", &threads)).collect();
+        let mut prepared =
+            CommandPrepared { words, reader: self.reader.clone(), affinity: self.options.affinity.clone(), setup_s: 0.0, _file: file };
         prepared.call()?;
         prepared.setup_s = start.elapsed().as_secs_f64();
         Ok(Box::new(prepared))
@@ -206,35 +180,18 @@ struct CommandPrepared {
 impl CommandPrepared {
     fn call(&mut self) -> Result<Vec<f64>, Error> {
         let line = self.words.join(" ");
-        let output = Command::new(&self.words[0]).args(&self.words[1..]).output().map_err(|e| {
-            match e.kind() {
-                ErrorKind::NotFound => Error::CommandNotFound {
-                    program: self.words[0].clone(),
-                    command: line.clone(),
-                },
-                _ => Error::CommandFailed {
-                    command: line.clone(),
-                    status: e.to_string(),
-                    tail: String::new(),
-                },
-            }
+        let output = Command::new(&self.words[0]).args(&self.words[1..]).output().map_err(|e| match e.kind() {
+            ErrorKind::NotFound => Error::CommandNotFound { program: self.words[0].clone(), command: line.clone() },
+            _ => Error::CommandFailed { command: line.clone(), status: e.to_string(), tail: String::new() },
         })?;
         let mut text = String::from_utf8_lossy(&output.stdout).into_owned();
         text.push_str(&String::from_utf8_lossy(&output.stderr));
         if !output.status.success() {
-            return Err(Error::CommandFailed {
-                command: line,
-                status: output.status.to_string(),
-                tail: tail(&text),
-            });
+            return Err(Error::CommandFailed { command: line, status: output.status.to_string(), tail: tail(&text) });
         }
         let seconds = self.reader.read(&text);
         if seconds.is_empty() {
-            return Err(Error::CommandNoLatency {
-                command: line,
-                reading: self.reader.to_string(),
-                tail: tail(&text),
-            });
+            return Err(Error::CommandNoLatency { command: line, reading: self.reader.to_string(), tail: tail(&text) });
         }
         Ok(seconds)
     }
@@ -276,9 +233,7 @@ struct Reader {
 impl Reader {
     fn new(reading: LatencyReading) -> Result<Self, Error> {
         let source = match &reading {
-            LatencyReading::LastNumber => {
-                r"([0-9]+(?:\.[0-9]*)?(?:[eE][-+]?[0-9]+)?)\s*(ms|us|µs|μs|ns|s|msec|usec|sec)\b"
-            }
+            LatencyReading::LastNumber => r"([0-9]+(?:\.[0-9]*)?(?:[eE][-+]?[0-9]+)?)\s*(ms|us|µs|μs|ns|s|msec|usec|sec)\b",
             LatencyReading::Pattern { regex, .. } => regex,
         };
         let invalid = |cause: String| Error::PatternInvalid { pattern: source.to_string(), cause };
@@ -419,8 +374,7 @@ mod tests {
     #[test]
     fn every_match_of_a_pattern_is_a_sample() {
         let reading = LatencyReading::Pattern { regex: r"t=(\d+)".into(), unit: Unit::Microseconds };
-        let micros: Vec<f64> =
-            read(reading, "t=10 t=12 t=11").iter().map(|s| (s * 1e6).round()).collect();
+        let micros: Vec<f64> = read(reading, "t=10 t=12 t=11").iter().map(|s| (s * 1e6).round()).collect();
         assert_eq!(micros, [10.0, 12.0, 11.0]);
     }
 

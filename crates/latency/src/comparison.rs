@@ -12,6 +12,12 @@ use crate::sampling::{Candidate, Rounds};
 use crate::sentinel::sentinel_model;
 use crate::statistics::{PairComparison, Verdict, compare_rounds, median, quantile};
 
+/// Verdicts are looked for several times while sampling, so each look is held to a stricter level:
+/// the error 1 − confidence is divided by this number of looks (Bonferroni).
+const LOOKS: f64 = 5.0;
+/// Rounds before the first look at a pair.
+const MIN_PAIRED_ROUNDS: usize = 20;
+
 /// Interleaved measurements of several models and every other one against the first.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Comparison {
@@ -46,14 +52,9 @@ impl Comparison {
 ///
 /// # Errors
 /// [`Error::DeviceBusy`], [`Error::ProtocolInvalid`], and the runtime's errors.
-pub fn compare(
-    runtime: &dyn Runtime,
-    models: &[ModelBytes],
-    protocol: &Protocol,
-) -> Result<Comparison, Error> {
+pub fn compare(runtime: &dyn Runtime, models: &[ModelBytes], protocol: &Protocol) -> Result<Comparison, Error> {
     let _lock = DeviceLock::acquire(LOCK_WAIT)?;
-    let mut candidates =
-        models.iter().map(|m| Candidate::new(runtime, m)).collect::<Result<Vec<_>, _>>()?;
+    let mut candidates = models.iter().map(|m| Candidate::new(runtime, m)).collect::<Result<Vec<_>, _>>()?;
     let mut sentinel = Candidate::new(runtime, &sentinel_model())?;
     compare_candidates(&mut candidates, Some(&mut sentinel), protocol)
 }
@@ -67,6 +68,8 @@ pub fn compare_candidates(
     sentinel: Option<&mut Candidate>,
     protocol: &Protocol,
 ) -> Result<Comparison, Error> {
+    let confidence = 1.0 - (1.0 - protocol.confidence) / LOOKS;
+    let protocol = &Protocol { min_rounds: protocol.min_rounds.max(MIN_PAIRED_ROUNDS), ..protocol.clone() };
     let names: Vec<String> = candidates.iter().map(|c| c.name.clone()).collect();
     let mut rounds = Rounds::start(candidates, sentinel, protocol)?;
     let pairs_of = |rounds: &Rounds<'_>| -> Vec<PairComparison> {
@@ -74,16 +77,13 @@ pub fn compare_candidates(
             .map(|i| {
                 let (a, b) = rounds.paired(0, i);
                 let names = (names[0].as_str(), names[i].as_str());
-                compare_rounds(names, &a, &b, protocol.confidence, protocol.seed)
+                compare_rounds(names, &a, &b, confidence, protocol.seed)
             })
             .collect()
     };
     while rounds.step()? {
         let due = (0..names.len()).fold(false, |due, i| rounds.due(i) | due);
-        if due
-            && (0..names.len()).all(|i| rounds.is_precise(i))
-            && pairs_of(&rounds).iter().all(|p| p.verdict != Verdict::Unresolved)
-        {
+        if due && (0..names.len()).all(|i| rounds.is_precise(i)) && pairs_of(&rounds).iter().all(|p| p.verdict != Verdict::Unresolved) {
             break;
         }
     }
@@ -111,9 +111,8 @@ impl NoiseFloor {
     /// From the A/A comparisons of a self-test.
     pub fn of(pairs: &[PairComparison]) -> Self {
         let ratios: Vec<f64> = pairs.iter().map(|p| p.ratio).collect();
-        let share = |wanted: &dyn Fn(Verdict) -> bool| {
-            pairs.iter().filter(|p| wanted(p.verdict)).count() as f64 / pairs.len().max(1) as f64
-        };
+        let share =
+            |wanted: &dyn Fn(Verdict) -> bool| pairs.iter().filter(|p| wanted(p.verdict)).count() as f64 / pairs.len().max(1) as f64;
         Self {
             ratio: (quantile(&ratios, 0.95) - quantile(&ratios, 0.05)) / 2.0 / median(&ratios),
             trials: pairs.len(),
@@ -136,11 +135,7 @@ impl NoiseFloor {
         if self.ratio <= tolerance {
             return Ok(());
         }
-        Err(Error::TooNoisy {
-            what: "a latency on this device".into(),
-            noise: self.ratio,
-            needed: tolerance,
-        })
+        Err(Error::TooNoisy { what: "a latency on this device".into(), noise: self.ratio, needed: tolerance })
     }
 }
 
@@ -149,12 +144,7 @@ impl NoiseFloor {
 ///
 /// # Errors
 /// Those of [`compare`].
-pub fn self_test(
-    runtime: &dyn Runtime,
-    model: &ModelBytes,
-    trials: usize,
-    protocol: &Protocol,
-) -> Result<NoiseFloor, Error> {
+pub fn self_test(runtime: &dyn Runtime, model: &ModelBytes, trials: usize, protocol: &Protocol) -> Result<NoiseFloor, Error> {
     let _lock = DeviceLock::acquire(LOCK_WAIT)?;
     let mut pairs = Vec::with_capacity(trials);
     for trial in 0..trials {
@@ -175,8 +165,7 @@ mod tests {
 
     #[test]
     fn the_noise_floor_is_half_the_spread_of_ratios() {
-        let pairs: Vec<_> =
-            (0..=20).map(|i| pair(0.98 + 0.002 * f64::from(i), Verdict::Equivalent)).collect();
+        let pairs: Vec<_> = (0..=20).map(|i| pair(0.98 + 0.002 * f64::from(i), Verdict::Equivalent)).collect();
         let floor = NoiseFloor::of(&pairs);
         assert!((floor.ratio - 0.018).abs() < 1e-9, "{floor:?}");
         assert!(floor.passed() && floor.allows(0.02).is_ok());

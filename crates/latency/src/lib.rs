@@ -37,6 +37,7 @@ pub mod statistics;
 mod table;
 mod target;
 mod tensor;
+mod timing;
 mod tract;
 mod worker;
 
@@ -51,9 +52,7 @@ pub use measurement::Measurement;
 pub use model::{ElementType, InputSpec, ModelBytes};
 pub use onnxruntime::{MINIMUM_VERSION as ORT_MINIMUM_VERSION, OrtLibrary, OrtRuntime, Provider};
 pub use profiler::{Probes, Profiler};
-pub use protocol::{
-    Cache, EVICT_BYTES, Mode, PROTOCOL_VERSION, Protocol, SUSTAINED_S, WarmUp,
-};
+pub use protocol::{Cache, EVICT_BYTES, Mode, PROTOCOL_VERSION, Protocol, SUSTAINED_S, WarmUp};
 pub use runtime::{Prepared, Runtime, RuntimeIdentity};
 pub use sampling::{Candidate, interleave};
 pub use sentinel::sentinel_model;

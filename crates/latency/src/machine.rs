@@ -72,13 +72,9 @@ impl Machine {
             cpu = format!("{cpu} (family {family} model {model} stepping {stepping})");
         }
         let flags = if field("flags").is_empty() { field("Features") } else { field("flags") };
-        let wanted = |flag: &&str| {
-            ["avx", "fma", "f16c", "amx", "sse4", "asimd", "sve", "i8mm", "bf16", "fp16"]
-                .iter()
-                .any(|p| flag.starts_with(p))
-        };
-        let mut extensions: Vec<String> =
-            flags.split_whitespace().filter(wanted).map(String::from).collect();
+        let wanted =
+            |flag: &&str| ["avx", "fma", "f16c", "amx", "sse4", "asimd", "sve", "i8mm", "bf16", "fp16"].iter().any(|p| flag.starts_with(p));
+        let mut extensions: Vec<String> = flags.split_whitespace().filter(wanted).map(String::from).collect();
         extensions.sort();
         let memory_bytes = read("/proc/meminfo")
             .lines()
@@ -91,19 +87,11 @@ impl Machine {
             cores: std::thread::available_parallelism()
                 .map_or(1, usize::from)
                 .max(cpuinfo.lines().filter(|l| l.starts_with("processor")).count()),
-            governor: std::fs::read_to_string(
-                "/sys/devices/system/cpu/cpu0/cpufreq/scaling_governor",
-            )
-            .ok()
-            .map(|s| s.trim().to_string()),
+            governor: std::fs::read_to_string("/sys/devices/system/cpu/cpu0/cpufreq/scaling_governor").ok().map(|s| s.trim().to_string()),
             affinity: allowed_cores(),
             memory_bytes,
             gpus: gpus(),
-            kernel: format!(
-                "{} {}",
-                std::env::consts::OS,
-                read("/proc/sys/kernel/osrelease").trim()
-            ),
+            kernel: format!("{} {}", std::env::consts::OS, read("/proc/sys/kernel/osrelease").trim()),
         }
     }
 

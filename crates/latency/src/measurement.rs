@@ -7,7 +7,7 @@ use serde::{Deserialize, Serialize};
 use crate::machine::Machine;
 use crate::protocol::{Mode, Protocol};
 use crate::runtime::RuntimeIdentity;
-use crate::statistics::{block_length, count_outliers, median_interval, summarise, two_states};
+use crate::statistics::{block_length, count_outliers, median, median_interval, summarise, two_states};
 
 /// The latency of one model: estimate, interval, raw samples, and how they were obtained. Times in
 /// seconds per inference.
@@ -33,6 +33,8 @@ pub struct Measurement {
     pub n: usize,
     /// Rounds dropped because the sentinel drifted.
     pub rounds_invalidated: usize,
+    /// Timed runs set aside because the thread lost its core to another program meanwhile.
+    pub disturbed: usize,
     /// Samples far outside; counted, never deleted.
     pub outliers: usize,
     /// Whether the samples come from two states, such as two clock frequencies.
@@ -66,19 +68,14 @@ pub(crate) struct Origin {
     pub runtime: RuntimeIdentity,
     pub machine: Machine,
     pub setup_s: f64,
+    pub rounds_invalidated: usize,
+    pub disturbed: usize,
 }
 
 impl Measurement {
     /// Summarises series of samples, one per process, that were taken in rounds of `per_round`.
     /// `sound` is false where the rounds cannot be trusted; the result is then unresolved.
-    pub(crate) fn from_samples(
-        origin: Origin,
-        processes: &[Vec<f64>],
-        per_round: usize,
-        rounds_invalidated: usize,
-        sound: bool,
-        protocol: &Protocol,
-    ) -> Self {
+    pub(crate) fn from_samples(origin: Origin, processes: &[Vec<f64>], per_round: usize, sound: bool, protocol: &Protocol) -> Self {
         let samples = processes.concat();
         let ci = interval(processes, per_round, 1000, protocol);
         let summary = summarise(&samples);
@@ -92,7 +89,8 @@ impl Measurement {
             min: summary.min,
             p99: summary.p99,
             n: samples.len(),
-            rounds_invalidated,
+            rounds_invalidated: origin.rounds_invalidated,
+            disturbed: origin.disturbed,
             outliers: count_outliers(&samples),
             two_states: two_states(&samples),
             resolved: sound && half_width(ci, summary.median) <= protocol.precision,
@@ -122,10 +120,13 @@ impl Measurement {
             model_key: first.model_key.clone(),
             runtime: first.runtime.clone(),
             machine: first.machine.clone(),
-            setup_s: crate::statistics::median(&parts.iter().map(|p| p.setup_s).collect::<Vec<_>>()),
+            setup_s: median(&parts.iter().map(|p| p.setup_s).collect::<Vec<_>>()),
+            rounds_invalidated: parts.iter().map(|p| p.rounds_invalidated).sum(),
+            disturbed: parts.iter().map(|p| p.disturbed).sum(),
         };
-        let invalid = parts.iter().map(|p| p.rounds_invalidated).sum();
-        Some(Self::from_samples(origin, &series, 1, invalid, true, &first.protocol))
+        // A part that is precise and still unresolved had too few rounds that counted.
+        let sound = parts.iter().all(|p| p.resolved || p.relative_half_width() > p.protocol.precision);
+        Some(Self::from_samples(origin, &series, 1, sound, &first.protocol))
     }
 }
 
@@ -136,12 +137,7 @@ pub(crate) fn half_width(ci: (f64, f64), median: f64) -> f64 {
 }
 
 /// The interval of the median of all processes' samples.
-pub(crate) fn interval(
-    processes: &[Vec<f64>],
-    per_round: usize,
-    resamples: usize,
-    protocol: &Protocol,
-) -> (f64, f64) {
+pub(crate) fn interval(processes: &[Vec<f64>], per_round: usize, resamples: usize, protocol: &Protocol) -> (f64, f64) {
     let views: Vec<&[f64]> = processes.iter().map(Vec::as_slice).collect();
     let longest = views.iter().map(|v| v.len()).max().unwrap_or(0);
     let block = block_length(longest, per_round);

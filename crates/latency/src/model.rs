@@ -26,11 +26,7 @@ impl ModelBytes {
 
 impl fmt::Debug for ModelBytes {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("ModelBytes")
-            .field("name", &self.name)
-            .field("bytes", &self.onnx.len())
-            .field("inputs", &self.inputs)
-            .finish()
+        f.debug_struct("ModelBytes").field("name", &self.name).field("bytes", &self.onnx.len()).field("inputs", &self.inputs).finish()
     }
 }
 

@@ -66,11 +66,7 @@ impl<'a> Profiler<'a> {
     /// # Errors
     /// [`Error::DeviceBusy`], [`Error::Table`], [`Error::NotOnnx`], and the runtime's errors; what
     /// was measured before the error is in the table.
-    pub fn measure_many(
-        &mut self,
-        models: &[ModelBytes],
-        protocol: &Protocol,
-    ) -> Result<Vec<Measurement>, Error> {
+    pub fn measure_many(&mut self, models: &[ModelBytes], protocol: &Protocol) -> Result<Vec<Measurement>, Error> {
         protocol.check()?;
         let machine = Machine::detect();
         let identity = self.runtime.identity();
@@ -106,26 +102,16 @@ impl<'a> Profiler<'a> {
     }
 
     fn lookup(&self, key: &str, protocol: &Protocol) -> Result<Option<Measurement>, Error> {
-        let serves = |m: &Measurement| {
-            m.relative_half_width() <= protocol.precision
-                || m.protocol.time_limit_s >= protocol.time_limit_s
-        };
+        let serves = |m: &Measurement| m.relative_half_width() <= protocol.precision || m.protocol.time_limit_s >= protocol.time_limit_s;
         Ok(self.store.get(key)?.filter(serves))
     }
 
-    fn measure_missing(
-        &mut self,
-        missing: &[(String, &ModelBytes)],
-        protocol: &Protocol,
-    ) -> Result<(), Error> {
+    fn measure_missing(&mut self, missing: &[(String, &ModelBytes)], protocol: &Protocol) -> Result<(), Error> {
         let _lock = DeviceLock::acquire(LOCK_WAIT)?;
         let mut sentinel = Candidate::new(self.runtime, &sentinel_model())?;
         let mut done = 0;
         for batch in missing.chunks(BATCH) {
-            let mut candidates = batch
-                .iter()
-                .map(|(_, model)| Candidate::new(self.runtime, model))
-                .collect::<Result<Vec<_>, _>>()?;
+            let mut candidates = batch.iter().map(|(_, model)| Candidate::new(self.runtime, model)).collect::<Result<Vec<_>, _>>()?;
             let mut rounds = Rounds::start(&mut candidates, Some(&mut sentinel), protocol)?;
             let mut stored = vec![false; batch.len()];
             loop {

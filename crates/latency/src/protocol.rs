@@ -85,7 +85,7 @@ impl Default for Protocol {
             confidence: 0.95,
             time_limit_s: 5.0,
             warm_up: WarmUp { min_runs: 3, min_s: 0.2, max_s: 10.0, agreement: 0.01 },
-            round_s: 0.01,
+            round_s: 0.02,
             min_rounds: 12,
             sentinel_drift: 0.02,
             mode: Mode::Burst,
@@ -119,10 +119,7 @@ impl Protocol {
     pub fn check(&self) -> Result<(), Error> {
         let wrong = |cause: String| Err(Error::ProtocolInvalid { cause });
         if self.version != PROTOCOL_VERSION {
-            return wrong(format!(
-                "version {} is not the version {PROTOCOL_VERSION} of this program",
-                self.version
-            ));
+            return wrong(format!("version {} is not the version {PROTOCOL_VERSION} of this program", self.version));
         }
         let fields = [
             ("precision", self.precision, 1e-4, 1.0),

@@ -1,14 +1,14 @@
-//! Taking samples: warm-up, timed batches, interleaved rounds with a sentinel.
+//! Taking samples in interleaved rounds with a sentinel.
 //!
 //! Measured one after the other on a busy machine, equal models came out with ratios from 0.5 to
 //! 2.2. Here every round runs every candidate once, in random order, together with a sentinel that
-//! never changes; what disturbs one disturbs its neighbours, and a round in which the sentinel
-//! itself was disturbed is dropped.
+//! never changes; what slows one slows its neighbours, and a round in which the sentinel itself was
+//! slow is dropped. Runs that lost their core to another program meanwhile are set aside.
 
 use std::time::Instant;
 
-use rand::seq::SliceRandom;
 use rand::SeedableRng;
+use rand::seq::SliceRandom;
 use rand_chacha::ChaCha8Rng;
 
 use crate::affinity::Pinned;
@@ -16,9 +16,10 @@ use crate::error::Error;
 use crate::machine::Machine;
 use crate::measurement::{Measurement, Origin, half_width, interval};
 use crate::model::ModelBytes;
-use crate::protocol::{Cache, EVICT_BYTES, Mode, Protocol, SUSTAINED_S};
+use crate::protocol::{Mode, Protocol, SUSTAINED_S};
 use crate::runtime::{Prepared, Runtime, RuntimeIdentity};
-use crate::statistics::{median, median_of};
+use crate::statistics::median;
+use crate::timing::{Sample, Stopwatch, Timing};
 
 /// A prepared model to be measured, with what its measurement will say about it.
 pub struct Candidate {
@@ -53,15 +54,12 @@ impl Candidate {
 /// once untimed (caches warm), then timed. A candidate is done when its interval reaches the
 /// protocol's precision, checked on a geometric grid of sample counts, or its time is over
 /// (unresolved). A round in which the sentinel is further than the allowed drift from its recent
-/// median is dropped and repeated within that time.
+/// median is dropped and repeated within that time; a run during which the thread had to wait for
+/// its core is set aside.
 ///
 /// # Errors
 /// [`Error::ProtocolInvalid`], and whatever a run returns.
-pub fn interleave(
-    candidates: &mut [Candidate],
-    sentinel: Option<&mut Candidate>,
-    protocol: &Protocol,
-) -> Result<Vec<Measurement>, Error> {
+pub fn interleave(candidates: &mut [Candidate], sentinel: Option<&mut Candidate>, protocol: &Protocol) -> Result<Vec<Measurement>, Error> {
     let mut rounds = Rounds::start(candidates, sentinel, protocol)?;
     while rounds.step()? {
         rounds.retire_resolved();
@@ -69,20 +67,9 @@ pub fn interleave(
     Ok(rounds.measurements())
 }
 
-/// How one candidate is timed in a round.
-#[derive(Debug, Clone, Copy)]
-struct Timing {
-    /// Calls in one timed sample, so that the timer's resolution does not matter.
-    batch: usize,
-    /// Timed samples per round.
-    runs: usize,
-    /// Whether the runtime reports its own times.
-    external: bool,
-}
-
 /// Samples of every candidate in one round; `None` where it took no part.
 struct Round {
-    samples: Vec<Option<Vec<f64>>>,
+    samples: Vec<Option<Vec<Sample>>>,
     valid: bool,
 }
 
@@ -94,7 +81,7 @@ pub(crate) struct Rounds<'a> {
     timings: Vec<Timing>,
     sentinel_timing: Timing,
     rng: ChaCha8Rng,
-    evictor: Vec<u8>,
+    stopwatch: Stopwatch,
     rounds: Vec<Round>,
     sentinel_s: Vec<f64>,
     active: Vec<bool>,
@@ -120,28 +107,20 @@ impl<'a> Rounds<'a> {
         protocol.check()?;
         // Before pinning: the machine's cores, not this measurement's.
         let machine = Machine::detect();
-        let pinned = candidates
-            .first()
-            .and_then(|c| c.prepared.affinity())
-            .map(Pinned::to)
-            .transpose()?;
+        let pinned = candidates.first().and_then(|c| c.prepared.affinity()).map(Pinned::to).transpose()?;
         if protocol.mode == Mode::Sustained {
             preheat(candidates)?;
         }
-        let resolution = timer_resolution();
+        let mut stopwatch = Stopwatch::new(protocol.cache);
         let mut timings = Vec::with_capacity(candidates.len());
         for candidate in candidates.iter_mut() {
-            timings.push(plan(candidate.prepared.as_mut(), protocol, resolution)?);
+            timings.push(stopwatch.plan(candidate.prepared.as_mut(), protocol)?);
         }
         let sentinel_timing = match sentinel.as_mut() {
-            Some(s) => plan(s.prepared.as_mut(), protocol, resolution)?,
-            None => Timing { batch: 1, runs: 1, external: false },
+            Some(s) => stopwatch.plan(s.prepared.as_mut(), protocol)?,
+            None => Timing::none(),
         };
         let n = candidates.len();
-        let evictor = match protocol.cache {
-            Cache::Warm => Vec::new(),
-            Cache::Cold => vec![0; EVICT_BYTES],
-        };
         Ok(Self {
             candidates,
             sentinel,
@@ -149,7 +128,7 @@ impl<'a> Rounds<'a> {
             timings,
             sentinel_timing,
             rng: ChaCha8Rng::seed_from_u64(protocol.seed),
-            evictor,
+            stopwatch,
             rounds: Vec::new(),
             sentinel_s: Vec::new(),
             active: vec![true; n],
@@ -183,9 +162,9 @@ impl<'a> Rounds<'a> {
             let start = Instant::now();
             if slot == n {
                 if let Some(sentinel) = self.sentinel.as_mut() {
-                    let mut times =
-                        sample(sentinel.prepared.as_mut(), self.sentinel_timing, &mut self.evictor)?;
-                    round.valid = self.sentinel_agrees(median_of(&mut times));
+                    let prepared = sentinel.prepared.as_mut();
+                    let samples = self.stopwatch.sample(prepared, self.sentinel_timing)?;
+                    round.valid = self.sentinel_agrees(round_time(&samples, false));
                 }
                 // The sentinel runs for all; each candidate's time limit bears its share.
                 let seconds = start.elapsed().as_secs_f64() * share;
@@ -194,21 +173,23 @@ impl<'a> Rounds<'a> {
                 }
             } else {
                 let prepared = self.candidates[slot].prepared.as_mut();
-                round.samples[slot] = Some(sample(prepared, self.timings[slot], &mut self.evictor)?);
+                round.samples[slot] = Some(self.stopwatch.sample(prepared, self.timings[slot])?);
                 self.spent_s[slot] += start.elapsed().as_secs_f64();
             }
         }
         if round.valid {
             for (valid, samples) in self.valid.iter_mut().zip(&round.samples) {
-                *valid += usize::from(samples.is_some());
+                *valid += usize::from(samples.iter().flatten().any(|s| !s.disturbed));
             }
         }
         self.rounds.push(round);
         Ok(true)
     }
 
-    /// Whether the sentinel's time is within the allowed drift of its recent median.
-    fn sentinel_agrees(&mut self, seconds: f64) -> bool {
+    /// Whether the sentinel's time is within the allowed drift of its recent median. A sentinel that
+    /// was disturbed throughout agrees with nothing.
+    fn sentinel_agrees(&mut self, seconds: Option<f64>) -> bool {
+        let Some(seconds) = seconds else { return false };
         self.sentinel_s.push(seconds);
         let from = self.sentinel_s.len().saturating_sub(SENTINEL_WINDOW);
         let reference = median(&self.sentinel_s[from..]);
@@ -242,28 +223,32 @@ impl<'a> Rounds<'a> {
     }
 
     fn valid_samples(&self, i: usize) -> Vec<f64> {
-        self.samples_where(i, |r| r.valid)
+        self.samples_where(i, |round, sample| round.valid && !sample.disturbed)
     }
 
-    fn samples_where(&self, i: usize, keep: impl Fn(&Round) -> bool) -> Vec<f64> {
+    /// Without enough valid rounds: the undisturbed samples of all rounds where there are a few,
+    /// else everything.
+    fn best_samples(&self, i: usize) -> Vec<f64> {
+        let clean = self.samples_where(i, |_, sample| !sample.disturbed);
+        if clean.len() >= self.protocol.min_rounds { clean } else { self.samples_where(i, |_, _| true) }
+    }
+
+    fn samples_where(&self, i: usize, keep: impl Fn(&Round, &Sample) -> bool) -> Vec<f64> {
         self.rounds
             .iter()
-            .filter(|r| keep(r))
-            .filter_map(|r| r.samples[i].as_ref())
-            .flatten()
-            .copied()
+            .flat_map(|r| r.samples[i].iter().flatten().map(move |s| (r, s)))
+            .filter(|(round, sample)| keep(round, sample))
+            .map(|(_, sample)| sample.seconds)
             .collect()
     }
 
-    /// Per-round medians of candidates `a` and `b` over the rounds both took part in; the valid
-    /// ones, or all where there are too few.
+    /// Per-round times of candidates `a` and `b` over the rounds both took part in; the valid ones,
+    /// or all where there are too few. A round's time is the lower quartile of its runs: what
+    /// interferes only ever adds, often to more than half of the runs.
     pub(crate) fn paired(&self, a: usize, b: usize) -> (Vec<f64>, Vec<f64>) {
         let pairs = |all: bool| -> (Vec<f64>, Vec<f64>) {
-            self.rounds
-                .iter()
-                .filter(|r| all || r.valid)
-                .filter_map(|r| Some((median(r.samples[a].as_ref()?), median(r.samples[b].as_ref()?))))
-                .unzip()
+            let time = |r: &Round, i: usize| round_time(r.samples[i].as_deref()?, all);
+            self.rounds.iter().filter(|r| all || r.valid).filter_map(|r| Some((time(r, a)?, time(r, b)?))).unzip()
         };
         let valid = pairs(false);
         if valid.0.len() >= self.protocol.min_rounds { valid } else { pairs(true) }
@@ -279,12 +264,13 @@ impl<'a> Rounds<'a> {
         (0..self.candidates.len()).map(|i| self.measurement(i)).collect()
     }
 
-    /// The measurement of candidate `i` so far. Where the sentinel left fewer than the least number
-    /// of rounds, all rounds are used and the result is unresolved.
+    /// The measurement of candidate `i` so far. Where fewer than the least number of rounds are
+    /// valid, the others are used too and the result is unresolved.
     pub(crate) fn measurement(&self, i: usize) -> Measurement {
         let candidate = &self.candidates[i];
         let sound = self.valid[i] >= self.protocol.min_rounds;
-        let samples = if sound { self.valid_samples(i) } else { self.samples_where(i, |_| true) };
+        let samples = if sound { self.valid_samples(i) } else { self.best_samples(i) };
+        let disturbed = self.rounds.iter().flat_map(|r| r.samples[i].iter().flatten()).filter(|s| s.disturbed).count();
         let invalid = self.rounds.iter().filter(|r| !r.valid && r.samples[i].is_some()).count();
         let origin = Origin {
             model: candidate.name.clone(),
@@ -292,93 +278,21 @@ impl<'a> Rounds<'a> {
             runtime: candidate.runtime.clone(),
             machine: self.machine.clone(),
             setup_s: candidate.prepared.setup_s(),
+            rounds_invalidated: invalid,
+            disturbed,
         };
         let runs = self.timings[i].runs;
-        Measurement::from_samples(origin, &[samples], runs, invalid, sound, self.protocol)
+        Measurement::from_samples(origin, &[samples], runs, sound, self.protocol)
     }
 }
 
-/// One round of one candidate: once untimed, then timed samples.
-fn sample(
-    prepared: &mut dyn Prepared,
-    timing: Timing,
-    evictor: &mut [u8],
-) -> Result<Vec<f64>, Error> {
-    if timing.external {
-        return match prepared.measure_external() {
-            Some(times) => times,
-            None => Ok(Vec::new()),
-        };
-    }
-    if evictor.is_empty() {
-        prepared.run()?;
-    }
-    let mut times = Vec::with_capacity(timing.runs);
-    for _ in 0..timing.runs {
-        evict(evictor);
-        times.push(timed(prepared, timing.batch)?);
-    }
-    Ok(times)
-}
-
-fn timed(prepared: &mut dyn Prepared, batch: usize) -> Result<f64, Error> {
-    let start = Instant::now();
-    for _ in 0..batch {
-        prepared.run()?;
-    }
-    Ok(start.elapsed().as_secs_f64() / batch as f64)
-}
-
-/// Writes one byte per cache line.
-fn evict(memory: &mut [u8]) {
-    for byte in memory.iter_mut().step_by(64) {
-        *byte = byte.wrapping_add(1);
-    }
-    std::hint::black_box(memory);
-}
-
-/// Warms one candidate up and decides its batch and runs per round.
-fn plan(
-    prepared: &mut dyn Prepared,
-    protocol: &Protocol,
-    resolution: f64,
-) -> Result<Timing, Error> {
-    if let Some(times) = prepared.measure_external() {
-        times?;
-        return Ok(Timing { batch: 1, runs: 1, external: true });
-    }
-    let seconds = warm_up(prepared, protocol)?.max(1e-9);
-    let batch = match protocol.cache {
-        Cache::Warm => ((20.0 * resolution / seconds).ceil() as usize).max(1),
-        // Only the first run after an eviction is cold.
-        Cache::Cold => 1,
-    };
-    let runs = ((protocol.round_s / (seconds * batch as f64)).floor() as usize).clamp(1, 32);
-    Ok(Timing { batch, runs, external: false })
-}
-
-/// Runs until two successive windows' medians agree; returns the last window's median.
-fn warm_up(prepared: &mut dyn Prepared, protocol: &Protocol) -> Result<f64, Error> {
-    let rule = &protocol.warm_up;
-    let start = Instant::now();
-    let first = timed(prepared, 1)?.max(1e-9);
-    // A window lasts an eighth of the least time, so that a median means something.
-    let window = ((rule.min_s / 8.0 / first).ceil() as usize).clamp(3, 1000);
-    let (mut runs, mut before) = (1, f64::INFINITY);
-    loop {
-        let mut times = Vec::with_capacity(window);
-        for _ in 0..window {
-            times.push(timed(prepared, 1)?);
-        }
-        runs += window;
-        let now = median_of(&mut times);
-        let spent = start.elapsed().as_secs_f64();
-        let agree = (now / before - 1.0).abs() <= rule.agreement;
-        if spent >= rule.max_s || (agree && runs >= rule.min_runs && spent >= rule.min_s) {
-            return Ok(now);
-        }
-        before = now;
-    }
+/// Lower quartile of one round's undisturbed runs (of all its runs where asked), an order statistic:
+/// the least of up to three.
+fn round_time(samples: &[Sample], all: bool) -> Option<f64> {
+    let kept = samples.iter().filter(|s| all || !s.disturbed);
+    let mut sorted: Vec<f64> = kept.map(|s| s.seconds).collect();
+    sorted.sort_by(f64::total_cmp);
+    sorted.get(sorted.len() / 4).copied()
 }
 
 /// Works without pause until the machine is thermally steady.
@@ -390,19 +304,4 @@ fn preheat(candidates: &mut [Candidate]) -> Result<(), Error> {
         }
     }
     Ok(())
-}
-
-/// The smallest step the clock is seen to make, in seconds.
-fn timer_resolution() -> f64 {
-    (0..64)
-        .map(|_| {
-            let start = Instant::now();
-            loop {
-                let step = start.elapsed();
-                if !step.is_zero() {
-                    break step.as_secs_f64();
-                }
-            }
-        })
-        .fold(f64::INFINITY, f64::min)
 }

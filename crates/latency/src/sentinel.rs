@@ -2,8 +2,8 @@
 
 use prost::Message;
 use tract_onnx::pb::{
-    AttributeProto, GraphProto, ModelProto, NodeProto, OperatorSetIdProto, TensorProto,
-    TensorShapeProto, TypeProto, ValueInfoProto, attribute_proto::AttributeType,
+    AttributeProto, GraphProto, ModelProto, NodeProto, OperatorSetIdProto, TensorProto, TensorShapeProto, TypeProto, ValueInfoProto,
+    attribute_proto::AttributeType,
     tensor_shape_proto::{Dimension, dimension},
     type_proto,
 };
@@ -17,11 +17,7 @@ pub fn sentinel_model() -> ModelBytes {
     let shape = vec![1, channels, side, side];
     let graph = GraphProto {
         name: "sentinel".into(),
-        node: vec![
-            convolution("x", "w1", "a"),
-            node("Relu", &["a"], "b", Vec::new()),
-            convolution("b", "w2", "y"),
-        ],
+        node: vec![convolution("x", "w1", "a"), node("Relu", &["a"], "b", Vec::new()), convolution("b", "w2", "y")],
         initializer: vec![weights("w1", channels, 1), weights("w2", channels, 2)],
         input: vec![value("x", &shape)],
         output: vec![value("y", &shape)],
@@ -72,20 +68,11 @@ fn weights(name: &str, channels: usize, phase: usize) -> TensorProto {
 }
 
 fn value(name: &str, shape: &[usize]) -> ValueInfoProto {
-    let dim = shape
-        .iter()
-        .map(|d| Dimension {
-            value: Some(dimension::Value::DimValue(*d as i64)),
-            ..Dimension::default()
-        })
-        .collect();
+    let dim = shape.iter().map(|d| Dimension { value: Some(dimension::Value::DimValue(*d as i64)), ..Dimension::default() }).collect();
     let tensor = type_proto::Tensor { elem_type: 1, shape: Some(TensorShapeProto { dim }) };
     ValueInfoProto {
         name: name.into(),
-        r#type: Some(TypeProto {
-            value: Some(type_proto::Value::TensorType(tensor)),
-            ..TypeProto::default()
-        }),
+        r#type: Some(TypeProto { value: Some(type_proto::Value::TensorType(tensor)), ..TypeProto::default() }),
         ..ValueInfoProto::default()
     }
 }

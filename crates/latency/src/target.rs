@@ -110,9 +110,7 @@ impl FromStr for Optimization {
             "basic" => Self::Basic,
             "disabled" => Self::Disabled,
             other => {
-                return Err(format!(
-                    "optimization `{other}` is not one of all, extended, basic, disabled"
-                ));
+                return Err(format!("optimization `{other}` is not one of all, extended, basic, disabled"));
             }
         })
     }
@@ -131,10 +129,7 @@ impl TargetSpec {
 
     /// A command that prints its latency; see [`LatencyReading`].
     pub fn command(template: impl Into<String>, latency: LatencyReading) -> Self {
-        Self {
-            kind: TargetKind::Command { template: template.into(), latency },
-            options: TargetOptions::default(),
-        }
+        Self { kind: TargetKind::Command { template: template.into(), latency }, options: TargetOptions::default() }
     }
 }
 
@@ -155,9 +150,7 @@ pub fn runtime(spec: &TargetSpec) -> Result<Box<dyn Runtime>, Error> {
     Ok(match &spec.kind {
         TargetKind::Ort => Box::new(OrtRuntime::new(&spec.options)?),
         TargetKind::Tract => Box::new(TractRuntime::new(&spec.options)?),
-        TargetKind::Command { template, latency } => {
-            Box::new(CommandRuntime::new(template, latency.clone(), &spec.options)?)
-        }
+        TargetKind::Command { template, latency } => Box::new(CommandRuntime::new(template, latency.clone(), &spec.options)?),
     })
 }
 
@@ -227,23 +220,16 @@ impl FromStr for TargetSpec {
         let mut options = TargetOptions::default();
         let (mut regex, mut unit) = (None, None);
         for part in parts {
-            let (key, value) = part
-                .split_once('=')
-                .ok_or_else(|| wrong(format!("option `{part}` is not key=value")))?;
+            let (key, value) = part.split_once('=').ok_or_else(|| wrong(format!("option `{part}` is not key=value")))?;
             let value = unescape(value);
             match key.trim() {
                 "threads" => {
-                    options.threads = value
-                        .parse()
-                        .ok()
-                        .filter(|n| *n > 0)
-                        .ok_or_else(|| wrong(format!("threads=`{value}` is not a number ≥ 1")))?;
+                    options.threads =
+                        value.parse().ok().filter(|n| *n > 0).ok_or_else(|| wrong(format!("threads=`{value}` is not a number ≥ 1")))?;
                 }
                 "affinity" => {
                     let cores: Result<Vec<usize>, _> = value.split('+').map(str::parse).collect();
-                    options.affinity = Some(cores.map_err(|_| {
-                        wrong(format!("affinity=`{value}` is not core numbers joined by +"))
-                    })?);
+                    options.affinity = Some(cores.map_err(|_| wrong(format!("affinity=`{value}` is not core numbers joined by +")))?);
                 }
                 "optimization" => options.optimization = value.parse().map_err(wrong)?,
                 "provider" => options.provider = Some(value),
@@ -263,10 +249,7 @@ impl FromStr for TargetSpec {
             ("tract", None) => TargetKind::Tract,
             ("command", Some(template)) if !template.trim().is_empty() => {
                 let latency = match (regex.take(), unit.take()) {
-                    (Some(regex), unit) => LatencyReading::Pattern {
-                        regex,
-                        unit: unit.unwrap_or(Unit::Milliseconds),
-                    },
+                    (Some(regex), unit) => LatencyReading::Pattern { regex, unit: unit.unwrap_or(Unit::Milliseconds) },
                     (None, None) => LatencyReading::LastNumber,
                     (None, Some(_)) => {
                         return Err(wrong("unit= needs latency=REGEX beside it".into()));

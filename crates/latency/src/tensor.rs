@@ -86,9 +86,7 @@ impl Tensor {
         let mut rng = ChaCha8Rng::seed_from_u64(seed);
         let data = match spec.dtype {
             ElementType::F32 => TensorData::F32((0..n).map(|_| normal(&mut rng) as f32).collect()),
-            ElementType::F16 => {
-                TensorData::F16((0..n).map(|_| f16::from_f64(normal(&mut rng))).collect())
-            }
+            ElementType::F16 => TensorData::F16((0..n).map(|_| f16::from_f64(normal(&mut rng))).collect()),
             ElementType::F64 => TensorData::F64((0..n).map(|_| normal(&mut rng)).collect()),
             ElementType::I64 => TensorData::I64((0..n).map(|_| rng.random_range(0..2)).collect()),
             ElementType::I32 => TensorData::I32((0..n).map(|_| rng.random_range(0..2)).collect()),
@@ -112,23 +110,14 @@ pub const INPUT_SEED: u64 = 0x5eca_7e42;
 
 /// The seeded inputs of `model`, in its order of inputs.
 pub(crate) fn seeded_inputs(model: &ModelBytes) -> Vec<Tensor> {
-    model
-        .inputs
-        .iter()
-        .enumerate()
-        .map(|(i, spec)| Tensor::seeded(spec, INPUT_SEED.wrapping_add(i as u64)))
-        .collect()
+    model.inputs.iter().enumerate().map(|(i, spec)| Tensor::seeded(spec, INPUT_SEED.wrapping_add(i as u64))).collect()
 }
 
 /// Checks `inputs` against the shapes and types that `model` was prepared for.
 pub(crate) fn check_inputs(model: &ModelBytes, inputs: &[Tensor]) -> Result<(), Error> {
     let mismatch = |cause: String| Error::InputMismatch { model: model.name.clone(), cause };
     if inputs.len() != model.inputs.len() {
-        return Err(mismatch(format!(
-            "{} inputs given, the model takes {}",
-            inputs.len(),
-            model.inputs.len()
-        )));
+        return Err(mismatch(format!("{} inputs given, the model takes {}", inputs.len(), model.inputs.len())));
     }
     for (tensor, spec) in inputs.iter().zip(&model.inputs) {
         if tensor.shape != spec.shape || tensor.data.dtype() != spec.dtype {

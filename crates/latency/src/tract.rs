@@ -5,8 +5,8 @@ use std::io::Cursor;
 use std::time::Instant;
 
 use tract_onnx::prelude::{
-    Datum, DatumType, Framework, InferenceFact, InferenceModelExt, IntoRunnable, TValue, TVec,
-    Tensor as TractTensor, TractResult, TypedSimpleState, tvec,
+    Datum, DatumType, Framework, InferenceFact, InferenceModelExt, IntoRunnable, TValue, TVec, Tensor as TractTensor, TractResult,
+    TypedSimpleState, tvec,
 };
 
 use crate::error::Error;
@@ -30,9 +30,8 @@ impl TractRuntime {
     /// # Errors
     /// [`Error::OptionUnsupported`] for more than one thread, a provider, or a library.
     pub fn new(options: &TargetOptions) -> Result<Self, Error> {
-        let refuse = |option: String, remedy: &str| {
-            Err(Error::OptionUnsupported { runtime: "tract".into(), option, remedy: remedy.into() })
-        };
+        let refuse =
+            |option: String, remedy: &str| Err(Error::OptionUnsupported { runtime: "tract".into(), option, remedy: remedy.into() });
         if options.threads != 1 {
             return refuse(format!("threads={}", options.threads), "use threads=1, or the runtime `ort`");
         }
@@ -58,31 +57,18 @@ impl Runtime for TractRuntime {
     }
 
     fn identity(&self) -> RuntimeIdentity {
-        let mut options = BTreeMap::from([
-            ("threads".to_string(), "1".to_string()),
-            ("optimization".to_string(), self.options.optimization.to_string()),
-        ]);
+        let mut options =
+            BTreeMap::from([("threads".to_string(), "1".to_string()), ("optimization".to_string(), self.options.optimization.to_string())]);
         if let Some(cores) = &self.options.affinity {
             options.insert("affinity".into(), format!("{cores:?}"));
         }
-        RuntimeIdentity {
-            name: "tract".into(),
-            version: VERSION.into(),
-            provider: "cpu".into(),
-            options,
-        }
+        RuntimeIdentity { name: "tract".into(), version: VERSION.into(), provider: "cpu".into(), options }
     }
 
     fn prepare(&self, model: &ModelBytes) -> Result<Box<dyn Prepared>, Error> {
         let start = Instant::now();
-        let rejected = |cause: String| Error::ModelRejected {
-            runtime: "tract".into(),
-            model: model.name.clone(),
-            cause,
-        };
-        let mut network = tract_onnx::onnx()
-            .model_for_read(&mut Cursor::new(&model.onnx[..]))
-            .map_err(|e| rejected(format!("{e:#}")))?;
+        let rejected = |cause: String| Error::ModelRejected { runtime: "tract".into(), model: model.name.clone(), cause };
+        let mut network = tract_onnx::onnx().model_for_read(&mut Cursor::new(&model.onnx[..])).map_err(|e| rejected(format!("{e:#}")))?;
         let names: Vec<String> = network
             .input_outlets()
             .map_err(|e| rejected(format!("{e:#}")))?
@@ -95,8 +81,7 @@ impl Runtime for TractRuntime {
             let fact = InferenceFact::dt_shape(datum_type(spec.dtype), spec.shape.clone());
             network.set_input_fact(position, fact).map_err(|e| rejected(format!("{e:#}")))?;
         }
-        let state = optimised(network, self.options.optimization)
-            .map_err(|e| rejected(format!("{e:#}")))?;
+        let state = optimised(network, self.options.optimization).map_err(|e| rejected(format!("{e:#}")))?;
         let bound = to_tract(&seeded_inputs(model)).map_err(|e| rejected(format!("{e:#}")))?;
         let mut prepared = TractPrepared {
             model: model.clone(),
@@ -119,11 +104,7 @@ impl Runtime for TractRuntime {
 fn input_order(model: &ModelBytes, names: &[String]) -> Result<Vec<usize>, Error> {
     let mismatch = |cause: String| Error::InputMismatch { model: model.name.clone(), cause };
     if let Some(extra) = model.inputs.iter().find(|spec| !names.contains(&spec.name)) {
-        return Err(mismatch(format!(
-            "the model has no input `{}`; it has {}",
-            extra.name,
-            names.join(", ")
-        )));
+        return Err(mismatch(format!("the model has no input `{}`; it has {}", extra.name, names.join(", "))));
     }
     names
         .iter()
@@ -137,10 +118,7 @@ fn input_order(model: &ModelBytes, names: &[String]) -> Result<Vec<usize>, Error
         .collect()
 }
 
-fn optimised(
-    network: tract_onnx::prelude::InferenceModel,
-    level: Optimization,
-) -> TractResult<TypedSimpleState> {
+fn optimised(network: tract_onnx::prelude::InferenceModel, level: Optimization) -> TractResult<TypedSimpleState> {
     let typed = match level {
         Optimization::All | Optimization::Extended => network.into_optimized()?,
         Optimization::Basic => network.into_typed()?.into_decluttered()?,
@@ -173,11 +151,7 @@ struct TractPrepared {
 
 impl TractPrepared {
     fn failed(&self, e: impl std::fmt::Display) -> Error {
-        Error::RunFailed {
-            runtime: "tract".into(),
-            model: self.model.name.clone(),
-            cause: format!("{e:#}"),
-        }
+        Error::RunFailed { runtime: "tract".into(), model: self.model.name.clone(), cause: format!("{e:#}") }
     }
 }
 

@@ -73,8 +73,7 @@ fn measure(job: &Job) -> Result<Vec<Measurement>, Error> {
     let runtime = runtime(&job.target)?;
     let mut candidates = Vec::with_capacity(job.models.len());
     for model in &job.models {
-        let onnx = std::fs::read(&model.file)
-            .map_err(|cause| Error::Io { path: model.file.clone(), cause })?;
+        let onnx = std::fs::read(&model.file).map_err(|cause| Error::Io { path: model.file.clone(), cause })?;
         let model = ModelBytes::new(&model.name, onnx, model.inputs.clone());
         candidates.push(Candidate::new(runtime.as_ref(), &model)?);
     }
@@ -97,13 +96,11 @@ pub fn measure_in_processes(
 ) -> Result<Vec<Measurement>, Error> {
     protocol.check()?;
     let _lock = DeviceLock::acquire(LOCK_WAIT)?;
-    let folder = tempfile::tempdir()
-        .map_err(|cause| Error::Io { path: std::env::temp_dir(), cause })?;
+    let folder = tempfile::tempdir().map_err(|cause| Error::Io { path: std::env::temp_dir(), cause })?;
     let mut jobs = Vec::with_capacity(models.len());
     for (i, model) in models.iter().enumerate() {
         let file = folder.path().join(format!("{i}.onnx"));
-        std::fs::write(&file, &model.onnx)
-            .map_err(|cause| Error::Io { path: file.clone(), cause })?;
+        std::fs::write(&file, &model.onnx).map_err(|cause| Error::Io { path: file.clone(), cause })?;
         jobs.push(JobModel { name: model.name.clone(), file, inputs: model.inputs.clone() });
     }
     let mut job = Job { target: target.clone(), protocol: protocol.clone(), models: jobs };
@@ -130,10 +127,7 @@ fn display(program: &Path, arguments: &[String]) -> String {
 }
 
 fn start(worker: &WorkerCommand, job: &Job) -> Result<Vec<Measurement>, Error> {
-    let failed = |cause: String| Error::WorkerFailed {
-        command: display(&worker.program, &worker.arguments),
-        cause,
-    };
+    let failed = |cause: String| Error::WorkerFailed { command: display(&worker.program, &worker.arguments), cause };
     let text = serde_json::to_vec(job).map_err(|e| failed(e.to_string()))?;
     let mut child = Command::new(&worker.program)
         .args(&worker.arguments)

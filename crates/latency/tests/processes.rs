@@ -1,8 +1,6 @@
 //! Measuring in separate processes; this program is its own worker (no test harness).
 
-use secateur_latency::{
-    Error, Protocol, TargetSpec, WorkerCommand, measure_in_processes, sentinel_model, worker_main,
-};
+use secateur_latency::{Error, Protocol, TargetSpec, WorkerCommand, measure_in_processes, sentinel_model, worker_main};
 
 fn main() {
     if std::env::args().nth(1).as_deref() == Some("worker") {
@@ -10,15 +8,10 @@ fn main() {
         return;
     }
     let program = std::env::current_exe().unwrap();
-    let worker = |argument: &str| WorkerCommand {
-        program: program.clone(),
-        arguments: vec![argument.to_string()],
-    };
+    let worker = |argument: &str| WorkerCommand { program: program.clone(), arguments: vec![argument.to_string()] };
     let models = [sentinel_model(), sentinel_model()];
     let target = TargetSpec::tract();
-    let measure = |worker: &WorkerCommand, target: &TargetSpec| {
-        measure_in_processes(worker, 3, target, &models, &Protocol::table())
-    };
+    let measure = |worker: &WorkerCommand, target: &TargetSpec| measure_in_processes(worker, 3, target, &models, &Protocol::table());
 
     let measured = measure(&worker("worker"), &target).unwrap();
     assert_eq!(measured.len(), 2);

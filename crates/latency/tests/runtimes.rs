@@ -3,8 +3,7 @@
 mod support;
 
 use secateur_latency::{
-    Candidate, Error, InputSpec, ModelBytes, Protocol, Runtime, TargetSpec, Tensor, interleave,
-    runtime, sentinel_model,
+    Candidate, Error, InputSpec, ModelBytes, Protocol, Runtime, TargetSpec, Tensor, interleave, runtime, sentinel_model,
 };
 use support::{gemm, ort_or_skip, real_or_skip};
 
@@ -51,8 +50,7 @@ fn gemm_is_computed_as_defined() {
 fn both_runtimes_give_the_same_outputs() {
     let Some(ort) = ort_or_skip("both_runtimes_give_the_same_outputs") else { return };
     for model in [sentinel_model(), gemm(17, 9, ["a", "b", "c", "d"], 3)] {
-        let difference =
-            largest_difference(&outputs(ort.as_ref(), &model, 5), &outputs(tract().as_ref(), &model, 5));
+        let difference = largest_difference(&outputs(ort.as_ref(), &model, 5), &outputs(tract().as_ref(), &model, 5));
         assert!(difference < 1e-4, "{}: {difference}", model.name);
     }
 }
@@ -62,13 +60,9 @@ fn real_models_agree_between_runtimes_and_are_measured() {
     let test = "real_models_agree_between_runtimes_and_are_measured";
     let Some(ort) = ort_or_skip(test) else { return };
     let Some(model) = real_or_skip(test, "cifar10_resnet20_akamaster.onnx") else { return };
-    let difference =
-        largest_difference(&outputs(ort.as_ref(), &model, 1), &outputs(tract().as_ref(), &model, 1));
+    let difference = largest_difference(&outputs(ort.as_ref(), &model, 1), &outputs(tract().as_ref(), &model, 1));
     assert!(difference < 1e-3, "{difference}");
-    let mut candidates = [
-        Candidate::new(ort.as_ref(), &model).unwrap(),
-        Candidate::new(tract().as_ref(), &model).unwrap(),
-    ];
+    let mut candidates = [Candidate::new(ort.as_ref(), &model).unwrap(), Candidate::new(tract().as_ref(), &model).unwrap()];
     let mut sentinel = Candidate::new(ort.as_ref(), &sentinel_model()).unwrap();
     let m = interleave(&mut candidates, Some(&mut sentinel), &Protocol::table()).unwrap();
     assert_eq!((m[0].runtime.name.as_str(), m[1].runtime.name.as_str()), ("ort", "tract"));

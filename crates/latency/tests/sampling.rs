@@ -2,9 +2,7 @@
 
 mod support;
 
-use secateur_latency::{
-    Error, Protocol, Verdict, compare_candidates, interleave, self_test,
-};
+use secateur_latency::{Error, Protocol, Verdict, compare_candidates, interleave, self_test};
 use support::{Scripted, gemm, noise, scripted};
 
 fn quick() -> Protocol {
@@ -72,9 +70,7 @@ fn verdicts_come_from_ratios_even_where_the_machine_drifts() {
 #[test]
 fn a_model_against_itself_is_equivalent_and_noise_is_seen() {
     let model = gemm(2, 2, ["x", "w", "b", "y"], 0);
-    let calm = Scripted(|name: &str, call: usize| {
-        if name == "sentinel" { 1e-4 } else { 1e-3 * (1.0 + 0.005 * noise(5, call)) }
-    });
+    let calm = Scripted(|name: &str, call: usize| if name == "sentinel" { 1e-4 } else { 1e-3 * (1.0 + 0.005 * noise(5, call)) });
     let floor = self_test(&calm, &model, 10, &quick()).unwrap();
     assert!(floor.passed() && floor.ratio < 0.005 && floor.false_share == 0.0, "{floor:?}");
 }

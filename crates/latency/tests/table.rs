@@ -4,10 +4,7 @@ mod support;
 
 use proptest::prelude::*;
 use prost::Message;
-use secateur_latency::{
-    Error, Machine, Mode, ModelBytes, Profiler, Protocol, Runtime, TableStore, structure_key,
-    table_key,
-};
+use secateur_latency::{Error, Machine, Mode, ModelBytes, Profiler, Protocol, Runtime, TableStore, structure_key, table_key};
 use support::{Scripted, gemm, noise};
 use tract_onnx::pb::ModelProto;
 
@@ -58,7 +55,12 @@ fn attributes_connections_and_shapes_count() {
     assert_eq!(edit(&|g| g.name = "other".into()), own);
     assert_eq!(edit(&|g| g.initializer.reverse()), own, "the order of initializers is no structure");
     assert_ne!(edit(&|g| g.node[0].op_type = "MatMul".into()), own);
-    assert_ne!(edit(&|g| { g.node[0].input.pop(); }), own);
+    assert_ne!(
+        edit(&|g| {
+            g.node[0].input.pop();
+        }),
+        own
+    );
     assert_ne!(
         edit(&|g| g.node[0].attribute.push(tract_onnx::pb::AttributeProto {
             name: "transB".into(),
@@ -76,8 +78,16 @@ fn attributes_connections_and_shapes_count() {
 #[test]
 fn denormal_and_mostly_zero_weights_carry_a_flag() {
     let model = gemm(16, 16, ["x", "w", "b", "y"], 0);
-    let denormal = with_weights(&model, |i, x| if i == 7 { *x = 1e-40 });
-    let sparse = with_weights(&model, |i, x| if i % 4 != 0 { *x = 0.0 });
+    let denormal = with_weights(&model, |i, x| {
+        if i == 7 {
+            *x = 1e-40
+        }
+    });
+    let sparse = with_weights(&model, |i, x| {
+        if i % 4 != 0 {
+            *x = 0.0
+        }
+    });
     let dense = with_weights(&model, |_, x| *x *= 3.0);
     assert_ne!(key(&denormal), key(&model));
     assert_ne!(key(&sparse), key(&model));
@@ -140,8 +150,7 @@ fn the_profiler_measures_each_structure_once_and_remembers_it() {
     let first = {
         let mut store = TableStore::open(&path).unwrap();
         let mut seen = Vec::new();
-        let mut profiler =
-            Profiler::new(&runtime, &mut store).with_progress(|done, of| seen.push((done, of)));
+        let mut profiler = Profiler::new(&runtime, &mut store).with_progress(|done, of| seen.push((done, of)));
         let first = profiler.measure_many(&models, &Protocol::table()).unwrap();
         assert_eq!((profiler.probes().measured, profiler.probes().cached), (10, 1));
         drop(profiler);
@@ -162,9 +171,7 @@ fn the_profiler_measures_each_structure_once_and_remembers_it() {
 
 #[test]
 fn more_precision_than_the_table_has_is_measured_again() {
-    let runtime = Scripted(|name: &str, call: usize| {
-        if name == "1" { 1e-3 * (1.0 + 0.2 * noise(1, call)) } else { 1e-4 }
-    });
+    let runtime = Scripted(|name: &str, call: usize| if name == "1" { 1e-3 * (1.0 + 0.2 * noise(1, call)) } else { 1e-4 });
     let mut store = TableStore::in_memory().unwrap();
     let mut profiler = Profiler::new(&runtime, &mut store);
     let model = &models()[..1];

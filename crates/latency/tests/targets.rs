@@ -3,9 +3,7 @@
 use std::collections::BTreeMap;
 
 use proptest::prelude::*;
-use secateur_latency::{
-    Error, LatencyReading, Optimization, TargetKind, TargetOptions, TargetSpec, Unit, runtime,
-};
+use secateur_latency::{Error, LatencyReading, Optimization, TargetKind, TargetOptions, TargetSpec, Unit, runtime};
 
 fn kinds() -> impl Strategy<Value = TargetKind> {
     let units = prop_oneof![Just(Unit::Seconds), Just(Unit::Milliseconds), Just(Unit::Nanoseconds)];
@@ -16,8 +14,7 @@ fn kinds() -> impl Strategy<Value = TargetKind> {
     prop_oneof![
         Just(TargetKind::Ort),
         Just(TargetKind::Tract),
-        ("[a-z][ -~]{0,30}", readings)
-            .prop_map(|(template, latency)| TargetKind::Command { template, latency }),
+        ("[a-z][ -~]{0,30}", readings).prop_map(|(template, latency)| TargetKind::Command { template, latency }),
     ]
 }
 
@@ -25,25 +22,18 @@ fn options() -> impl Strategy<Value = TargetOptions> {
     (
         1usize..64,
         prop::option::of(prop::collection::vec(0usize..64, 1..4)),
-        prop_oneof![
-            Just(Optimization::All),
-            Just(Optimization::Extended),
-            Just(Optimization::Basic),
-            Just(Optimization::Disabled)
-        ],
+        prop_oneof![Just(Optimization::All), Just(Optimization::Extended), Just(Optimization::Basic), Just(Optimization::Disabled)],
         prop::option::of("[ -~]{1,12}"),
         prop::collection::btree_map("[a-z_.]{1,8}", "[ -~]{0,12}", 0..3),
         prop::option::of("[ -~]{1,20}"),
     )
-        .prop_map(|(threads, affinity, optimization, provider, provider_options, library)| {
-            TargetOptions {
-                threads,
-                affinity,
-                optimization,
-                provider,
-                provider_options,
-                library: library.map(Into::into),
-            }
+        .prop_map(|(threads, affinity, optimization, provider, provider_options, library)| TargetOptions {
+            threads,
+            affinity,
+            optimization,
+            provider,
+            provider_options,
+            library: library.map(Into::into),
         })
 }
 
@@ -66,10 +56,7 @@ fn examples() {
     let command: TargetSpec = "command:trtexec --onnx={model} --minTiming=1:2".parse().unwrap();
     assert_eq!(
         command.kind,
-        TargetKind::Command {
-            template: "trtexec --onnx={model} --minTiming=1:2".into(),
-            latency: LatencyReading::LastNumber
-        }
+        TargetKind::Command { template: "trtexec --onnx={model} --minTiming=1:2".into(), latency: LatencyReading::LastNumber }
     );
 }
 

@@ -38,10 +38,7 @@ impl OrtLibrary {
         let _guard = LOADING.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
         if let Some(loaded) = LOADED.get() {
             return match explicit.map(canonical).transpose()? {
-                Some(asked) if asked != loaded.path => Err(Error::LibraryAlreadyLoaded {
-                    loaded: loaded.path.clone(),
-                    asked,
-                }),
+                Some(asked) if asked != loaded.path => Err(Error::LibraryAlreadyLoaded { loaded: loaded.path.clone(), asked }),
                 _ => Ok(loaded),
             };
         }
@@ -52,30 +49,24 @@ impl OrtLibrary {
 }
 
 fn canonical(path: &Path) -> Result<PathBuf, Error> {
-    path.canonicalize().map_err(|e| Error::LibraryNotFound {
-        tried: vec![format!("{} (--library): {e}", path.display())],
-    })
+    path.canonicalize().map_err(|e| Error::LibraryNotFound { tried: vec![format!("{} (--library): {e}", path.display())] })
 }
 
 fn open(path: PathBuf) -> Result<OrtLibrary, Error> {
     telemetry::disable();
     let builder = ort::init_from(&path).map_err(|e| match e {
-        ort::LoadDynamicError::BadVersion { version_str, path } => Error::LibraryTooOld {
-            path,
-            version: version_str,
-            minimum: MINIMUM_VERSION.into(),
-        },
+        ort::LoadDynamicError::BadVersion { version_str, path } => {
+            Error::LibraryTooOld { path, version: version_str, minimum: MINIMUM_VERSION.into() }
+        }
         other => Error::LibraryUnusable { path: path.clone(), cause: other.to_string() },
     })?;
     let environment = builder
         .with_name("secateur")
         .with_telemetry(false)
-        .with_logger(Arc::new(|level, _category: &str, id: &str, at: &str, message: &str| {
-            match level {
-                LogLevel::Fatal | LogLevel::Error => tracing::error!(target: "ort", id, at, "{message}"),
-                LogLevel::Warning => tracing::warn!(target: "ort", id, at, "{message}"),
-                LogLevel::Info | LogLevel::Verbose => tracing::trace!(target: "ort", id, at, "{message}"),
-            }
+        .with_logger(Arc::new(|level, _category: &str, id: &str, at: &str, message: &str| match level {
+            LogLevel::Fatal | LogLevel::Error => tracing::error!(target: "ort", id, at, "{message}"),
+            LogLevel::Warning => tracing::warn!(target: "ort", id, at, "{message}"),
+            LogLevel::Info | LogLevel::Verbose => tracing::trace!(target: "ort", id, at, "{message}"),
         }))
         .build()
         .map_err(|e| Error::LibraryUnusable { path: path.clone(), cause: e.to_string() })?;
@@ -93,16 +84,13 @@ fn version_in_file(path: &Path) -> Option<String> {
     };
     let bytes = std::fs::read(path).ok()?;
     let stamp = b"VERS_1.";
-    bytes
-        .windows(stamp.len())
-        .enumerate()
-        .filter(|(_, window)| window == stamp)
-        .find_map(|(at, _)| digits(&bytes[at + 5..]))
-        .or_else(|| {
+    bytes.windows(stamp.len()).enumerate().filter(|(_, window)| window == stamp).find_map(|(at, _)| digits(&bytes[at + 5..])).or_else(
+        || {
             let name = path.file_name()?.to_string_lossy().into_owned();
             let (_, version) = name.split_once(".so.")?;
             Some(version.to_string())
-        })
+        },
+    )
 }
 
 /// The library to load, or everything that was tried.
@@ -111,9 +99,9 @@ fn find(explicit: Option<&Path>) -> Result<PathBuf, Error> {
         return canonical(path);
     }
     if let Some(value) = std::env::var_os("ORT_DYLIB_PATH").filter(|v| !v.is_empty()) {
-        return PathBuf::from(&value).canonicalize().map_err(|e| Error::LibraryNotFound {
-            tried: vec![format!("{} (ORT_DYLIB_PATH): {e}", value.to_string_lossy())],
-        });
+        return PathBuf::from(&value)
+            .canonicalize()
+            .map_err(|e| Error::LibraryNotFound { tried: vec![format!("{} (ORT_DYLIB_PATH): {e}", value.to_string_lossy())] });
     }
     let mut tried = vec!["--library: not given".to_string(), "ORT_DYLIB_PATH: not set".to_string()];
     let mut seen = BTreeSet::new();
@@ -143,9 +131,7 @@ fn is_library(name: &str) -> bool {
     if cfg!(target_os = "windows") {
         name == "onnxruntime.dll"
     } else if cfg!(target_os = "macos") {
-        name.starts_with("libonnxruntime")
-            && name.ends_with(".dylib")
-            && !name.contains("providers")
+        name.starts_with("libonnxruntime") && name.ends_with(".dylib") && !name.contains("providers")
     } else {
         name == "libonnxruntime.so" || name.starts_with("libonnxruntime.so.")
     }
@@ -205,11 +191,8 @@ fn python_package(python: &str) -> Option<PathBuf> {
 
 /// Folders in which Python packages commonly are.
 fn site_packages() -> Vec<PathBuf> {
-    let mut roots: Vec<PathBuf> = ["VIRTUAL_ENV", "CONDA_PREFIX"]
-        .iter()
-        .filter_map(std::env::var_os)
-        .map(|p| PathBuf::from(p).join("lib"))
-        .collect();
+    let mut roots: Vec<PathBuf> =
+        ["VIRTUAL_ENV", "CONDA_PREFIX"].iter().filter_map(std::env::var_os).map(|p| PathBuf::from(p).join("lib")).collect();
     if let Some(home) = std::env::var_os("HOME").map(PathBuf::from) {
         roots.push(home.join(".local/lib"));
         roots.extend(children(&home.join(".pyenv/versions")).into_iter().map(|v| v.join("lib")));

@@ -89,16 +89,9 @@ impl OrtRuntime {
     }
 
     fn session(&self, model: &ModelBytes) -> Result<Session, Error> {
-        let rejected = |e: ort::Error| Error::ModelRejected {
-            runtime: "ort".into(),
-            model: model.name.clone(),
-            cause: e.to_string(),
-        };
-        let failed = |e: ort::Error| Error::ProviderFailed {
-            provider: self.provider.to_string(),
-            model: model.name.clone(),
-            cause: e.to_string(),
-        };
+        let rejected = |e: ort::Error| Error::ModelRejected { runtime: "ort".into(), model: model.name.clone(), cause: e.to_string() };
+        let failed =
+            |e: ort::Error| Error::ProviderFailed { provider: self.provider.to_string(), model: model.name.clone(), cause: e.to_string() };
         let level = match self.options.optimization {
             Optimization::All => GraphOptimizationLevel::All,
             Optimization::Extended => GraphOptimizationLevel::Level2,
@@ -112,20 +105,14 @@ impl OrtRuntime {
                 .with_parallel_execution(false)?
                 .with_optimization_level(level)?
                 .with_log_level(ort::logging::LogLevel::Error)?;
-            if self.cpu_nodes_allowed {
-                Ok(builder)
-            } else {
-                Ok(builder.with_disable_cpu_fallback()?)
-            }
+            if self.cpu_nodes_allowed { Ok(builder) } else { Ok(builder.with_disable_cpu_fallback()?) }
         };
         let mut builder = builder().map_err(rejected)?;
         if self.provider != Provider::Cpu {
             let ep = self.provider.dispatch(&self.options.provider_options).error_on_failure();
             builder = builder.with_execution_providers([ep]).map_err(|e| failed(e.into()))?;
         }
-        builder.commit_from_memory(&model.onnx).map_err(|e| {
-            if self.provider == Provider::Cpu { rejected(e) } else { failed(e) }
-        })
+        builder.commit_from_memory(&model.onnx).map_err(|e| if self.provider == Provider::Cpu { rejected(e) } else { failed(e) })
     }
 }
 
@@ -149,12 +136,7 @@ impl Runtime for OrtRuntime {
         for (key, value) in &self.options.provider_options {
             options.insert(format!("provider.{key}"), value.clone());
         }
-        RuntimeIdentity {
-            name: "ort".into(),
-            version: self.library.version.clone(),
-            provider: self.provider.to_string(),
-            options,
-        }
+        RuntimeIdentity { name: "ort".into(), version: self.library.version.clone(), provider: self.provider.to_string(), options }
     }
 
     fn prepare(&self, model: &ModelBytes) -> Result<Box<dyn Prepared>, Error> {
@@ -163,25 +145,13 @@ impl Runtime for OrtRuntime {
         let _pinned = self.options.affinity.as_deref().map(Pinned::to).transpose()?;
         let session = self.session(model)?;
         check_names(model, &session)?;
-        let rejected = |e: ort::Error| Error::ModelRejected {
-            runtime: "ort".into(),
-            model: model.name.clone(),
-            cause: e.to_string(),
-        };
+        let rejected = |e: ort::Error| Error::ModelRejected { runtime: "ort".into(), model: model.name.clone(), cause: e.to_string() };
         let binding = bind(&session, model).map_err(rejected)?;
-        let mut prepared = OrtPrepared {
-            model: model.clone(),
-            session,
-            binding,
-            affinity: self.options.affinity.clone(),
-            setup_s: 0.0,
-        };
+        let mut prepared = OrtPrepared { model: model.clone(), session, binding, affinity: self.options.affinity.clone(), setup_s: 0.0 };
         prepared.run().map_err(|e| match e {
-            Error::RunFailed { cause, .. } => Error::ModelRejected {
-                runtime: "ort".into(),
-                model: model.name.clone(),
-                cause: format!("its first run failed: {cause}"),
-            },
+            Error::RunFailed { cause, .. } => {
+                Error::ModelRejected { runtime: "ort".into(), model: model.name.clone(), cause: format!("its first run failed: {cause}") }
+            }
             other => other,
         })?;
         prepared.setup_s = start.elapsed().as_secs_f64();
@@ -195,12 +165,7 @@ fn bind(session: &Session, model: &ModelBytes) -> ort::Result<IoBinding> {
     for (spec, tensor) in model.inputs.iter().zip(seeded_inputs(model)) {
         binding.bind_input(&spec.name, &value::to_ort(tensor)?)?;
     }
-    let host = MemoryInfo::new(
-        AllocationDevice::CPU,
-        0,
-        AllocatorType::Device,
-        MemoryType::CPUOutput,
-    )?;
+    let host = MemoryInfo::new(AllocationDevice::CPU, 0, AllocatorType::Device, MemoryType::CPUOutput)?;
     for output in session.outputs() {
         binding.bind_output_to_device(output.name(), &host)?;
     }
@@ -211,11 +176,7 @@ fn check_names(model: &ModelBytes, session: &Session) -> Result<(), Error> {
     let names: Vec<&str> = session.inputs().iter().map(|i| i.name()).collect();
     let mismatch = |cause: String| Error::InputMismatch { model: model.name.clone(), cause };
     if let Some(extra) = model.inputs.iter().find(|spec| !names.contains(&spec.name.as_str())) {
-        return Err(mismatch(format!(
-            "the model has no input `{}`; it has {}",
-            extra.name,
-            names.join(", ")
-        )));
+        return Err(mismatch(format!("the model has no input `{}`; it has {}", extra.name, names.join(", "))));
     }
     match names.iter().find(|name| !model.inputs.iter().any(|spec| spec.name == **name)) {
         Some(name) => Err(mismatch(format!("no shape given for the model's input `{name}`"))),
@@ -233,11 +194,7 @@ struct OrtPrepared {
 
 impl OrtPrepared {
     fn failed(&self, e: &ort::Error) -> Error {
-        Error::RunFailed {
-            runtime: "ort".into(),
-            model: self.model.name.clone(),
-            cause: e.to_string(),
-        }
+        Error::RunFailed { runtime: "ort".into(), model: self.model.name.clone(), cause: e.to_string() }
     }
 }
 
@@ -248,38 +205,21 @@ impl Prepared for OrtPrepared {
                 std::hint::black_box(&outputs);
                 Ok(())
             }
-            Err(e) => Err(Error::RunFailed {
-                runtime: "ort".into(),
-                model: self.model.name.clone(),
-                cause: e.to_string(),
-            }),
+            Err(e) => Err(Error::RunFailed { runtime: "ort".into(), model: self.model.name.clone(), cause: e.to_string() }),
         }
     }
 
     fn run_with(&mut self, inputs: &[Tensor]) -> Result<Vec<Tensor>, Error> {
         check_inputs(&self.model, inputs)?;
         let values = (|| -> ort::Result<Vec<_>> {
-            inputs
-                .iter()
-                .zip(&self.model.inputs)
-                .map(|(t, spec)| Ok((spec.name.clone(), value::to_ort(t.clone())?)))
-                .collect()
+            inputs.iter().zip(&self.model.inputs).map(|(t, spec)| Ok((spec.name.clone(), value::to_ort(t.clone())?))).collect()
         })()
         .map_err(|e| self.failed(&e))?;
-        let names: Vec<String> =
-            self.session.outputs().iter().map(|o| o.name().to_string()).collect();
+        let names: Vec<String> = self.session.outputs().iter().map(|o| o.name().to_string()).collect();
         let model = &self.model;
-        let failed = |e: ort::Error| Error::RunFailed {
-            runtime: "ort".into(),
-            model: model.name.clone(),
-            cause: e.to_string(),
-        };
+        let failed = |e: ort::Error| Error::RunFailed { runtime: "ort".into(), model: model.name.clone(), cause: e.to_string() };
         let outputs = self.session.run(values).map_err(failed)?;
-        names
-            .iter()
-            .filter_map(|name| outputs.get(name))
-            .map(|v| value::from_ort(v).map_err(failed))
-            .collect()
+        names.iter().filter_map(|name| outputs.get(name)).map(|v| value::from_ort(v).map_err(failed)).collect()
     }
 
     fn setup_s(&self) -> f64 {

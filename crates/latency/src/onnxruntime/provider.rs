@@ -4,9 +4,7 @@ use std::collections::BTreeMap;
 use std::fmt;
 use std::str::FromStr;
 
-use ort::ep::{
-    self, ArbitrarilyConfigurableExecutionProvider, ExecutionProvider, ExecutionProviderDispatch,
-};
+use ort::ep::{self, ArbitrarilyConfigurableExecutionProvider, ExecutionProvider, ExecutionProviderDispatch};
 
 use crate::error::Error;
 
@@ -26,16 +24,8 @@ pub enum Provider {
 
 impl Provider {
     /// All of them.
-    pub const ALL: [Self; 8] = [
-        Self::Cpu,
-        Self::Cuda,
-        Self::TensorRt,
-        Self::OpenVino,
-        Self::OneDnn,
-        Self::Xnnpack,
-        Self::Qnn,
-        Self::CoreMl,
-    ];
+    pub const ALL: [Self; 8] =
+        [Self::Cpu, Self::Cuda, Self::TensorRt, Self::OpenVino, Self::OneDnn, Self::Xnnpack, Self::Qnn, Self::CoreMl];
 
     fn name(self) -> &'static str {
         match self {

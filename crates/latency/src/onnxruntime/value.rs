@@ -22,10 +22,7 @@ pub(super) fn from_ort(value: &DynValue) -> ort::Result<Tensor> {
     macro_rules! read {
         ($variant:ident, $type:ty) => {{
             let (shape, data) = value.try_extract_tensor::<$type>()?;
-            Tensor {
-                shape: shape.iter().map(|d| usize::try_from(*d).unwrap_or(0)).collect(),
-                data: TensorData::$variant(data.to_vec()),
-            }
+            Tensor { shape: shape.iter().map(|d| usize::try_from(*d).unwrap_or(0)).collect(), data: TensorData::$variant(data.to_vec()) }
         }};
     }
     Ok(match value.dtype().tensor_type() {

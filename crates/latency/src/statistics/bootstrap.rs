@@ -21,13 +21,7 @@ pub fn block_length(n: usize, per_round: usize) -> usize {
 ///
 /// `processes` holds one series per process, in order of time. `block` is the length of blocks.
 /// NaN bounds where there are no samples; the same seed gives the same interval.
-pub fn median_interval(
-    processes: &[&[f64]],
-    block: usize,
-    resamples: usize,
-    confidence: f64,
-    seed: u64,
-) -> (f64, f64) {
+pub fn median_interval(processes: &[&[f64]], block: usize, resamples: usize, confidence: f64, seed: u64) -> (f64, f64) {
     let series: Vec<&[f64]> = processes.iter().copied().filter(|s| !s.is_empty()).collect();
     if series.is_empty() {
         return (f64::NAN, f64::NAN);
@@ -114,9 +108,7 @@ mod tests {
     #[test]
     fn processes_that_differ_widen_the_interval() {
         let mut rng = ChaCha8Rng::seed_from_u64(4);
-        let mut process = |level: f64| -> Vec<f64> {
-            (0..200).map(|_| level + 0.01 * normal(&mut rng)).collect()
-        };
+        let mut process = |level: f64| -> Vec<f64> { (0..200).map(|_| level + 0.01 * normal(&mut rng)).collect() };
         let parts = [process(10.0), process(10.3), process(9.8)];
         let pooled: Vec<f64> = parts.concat();
         let views: Vec<&[f64]> = parts.iter().map(Vec::as_slice).collect();

@@ -71,13 +71,7 @@ pub struct PairComparison {
 ///
 /// Both were measured within the same fraction of a second, so slow drifts of the machine cancel
 /// in the ratio. Fewer than three rounds are never resolved.
-pub fn compare_rounds(
-    names: (&str, &str),
-    a: &[f64],
-    b: &[f64],
-    confidence: f64,
-    seed: u64,
-) -> PairComparison {
+pub fn compare_rounds(names: (&str, &str), a: &[f64], b: &[f64], confidence: f64, seed: u64) -> PairComparison {
     let logs: Vec<f64> = a.iter().zip(b).map(|(a, b)| (b / a).ln()).collect();
     let n = logs.len();
     let (lo, hi) = median_interval(&[&logs], block_length(n, 1), 1000, confidence, seed);

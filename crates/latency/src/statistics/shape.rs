@@ -65,8 +65,7 @@ mod tests {
     #[test]
     fn two_frequencies_are_seen_and_one_is_not() {
         let state = |i: usize| if i % 3 == 0 { 1.2 } else { 1.0 };
-        let two: Vec<f64> =
-            uniform(300, 1).iter().enumerate().map(|(i, u)| state(i) + 0.02 * u).collect();
+        let two: Vec<f64> = uniform(300, 1).iter().enumerate().map(|(i, u)| state(i) + 0.02 * u).collect();
         assert!(two_states(&two));
         for seed in 0..50 {
             let flat: Vec<f64> = uniform(200, seed).iter().map(|u| 1.0 + 0.3 * u).collect();

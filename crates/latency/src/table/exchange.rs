@@ -51,15 +51,13 @@ impl TableStore {
     /// version.
     pub fn import_json(&mut self, path: impl AsRef<Path>) -> Result<usize, Error> {
         let path = path.as_ref();
-        let text =
-            std::fs::read(path).map_err(|cause| Error::Io { path: path.to_path_buf(), cause })?;
+        let text = std::fs::read(path).map_err(|cause| Error::Io { path: path.to_path_buf(), cause })?;
         let refuse = |cause: String| Error::Table {
             path: path.to_path_buf(),
             cause,
             remedy: "export it again with this version of the program".into(),
         };
-        let exchange: Exchange = serde_json::from_slice(&text)
-            .map_err(|e| refuse(format!("it is no exported latency table: {e}")))?;
+        let exchange: Exchange = serde_json::from_slice(&text).map_err(|e| refuse(format!("it is no exported latency table: {e}")))?;
         if exchange.schema != SCHEMA || exchange.version != EXCHANGE_VERSION {
             return Err(refuse(format!(
                 "it is `{}` version {}, expected `{SCHEMA}` version {EXCHANGE_VERSION}",

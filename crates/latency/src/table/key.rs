@@ -4,8 +4,7 @@ use std::collections::{HashMap, HashSet};
 
 use prost::Message;
 use tract_onnx::pb::{
-    AttributeProto, GraphProto, ModelProto, NodeProto, TensorProto, TypeProto, ValueInfoProto,
-    tensor_shape_proto::dimension, type_proto,
+    AttributeProto, GraphProto, ModelProto, NodeProto, TensorProto, TypeProto, ValueInfoProto, tensor_shape_proto::dimension, type_proto,
 };
 
 use crate::error::Error;
@@ -23,8 +22,7 @@ impl ModelBytes {
     /// # Errors
     /// [`Error::NotOnnx`].
     pub fn structure_key(&self) -> Result<String, Error> {
-        let graph = structure_key(&self.onnx)
-            .map_err(|cause| Error::NotOnnx { model: self.name.clone(), cause })?;
+        let graph = structure_key(&self.onnx).map_err(|cause| Error::NotOnnx { model: self.name.clone(), cause })?;
         let shapes: Vec<_> = self.inputs.iter().map(|i| (&i.shape, i.dtype)).collect();
         Ok(short(format!("{graph} {shapes:?}").as_bytes()))
     }
@@ -36,21 +34,15 @@ impl ModelBytes {
 /// [`Error::NotOnnx`], [`Error::InputMismatch`] for an input that is not a tensor of a type this
 /// crate has, or has no shape.
 pub fn read_inputs(name: &str, onnx: &[u8], free: usize) -> Result<Vec<InputSpec>, Error> {
-    let model = ModelProto::decode(onnx)
-        .map_err(|e| Error::NotOnnx { model: name.to_string(), cause: e.to_string() })?;
-    let graph = model
-        .graph
-        .ok_or_else(|| Error::NotOnnx { model: name.to_string(), cause: "it has no graph".into() })?;
+    let model = ModelProto::decode(onnx).map_err(|e| Error::NotOnnx { model: name.to_string(), cause: e.to_string() })?;
+    let graph = model.graph.ok_or_else(|| Error::NotOnnx { model: name.to_string(), cause: "it has no graph".into() })?;
     let constant: HashSet<&str> = graph.initializer.iter().map(|t| t.name.as_str()).collect();
     graph
         .input
         .iter()
         .filter(|input| !constant.contains(input.name.as_str()))
         .map(|input| {
-            let mismatch = |cause: &str| Error::InputMismatch {
-                model: name.to_string(),
-                cause: format!("input `{}` {cause}", input.name),
-            };
+            let mismatch = |cause: &str| Error::InputMismatch { model: name.to_string(), cause: format!("input `{}` {cause}", input.name) };
             let tensor = tensor_type(input.r#type.as_ref()).ok_or_else(|| mismatch("is no tensor"))?;
             let dtype = crate::model::ElementType::from_onnx(tensor.elem_type)
                 .ok_or_else(|| mismatch("has an element type that cannot be measured"))?;
@@ -95,20 +87,8 @@ pub fn structure_key(onnx: &[u8]) -> Result<String, String> {
 }
 
 /// The key of a measurement in a latency table.
-pub fn table_key(
-    structure: &str,
-    machine: &Machine,
-    runtime: &RuntimeIdentity,
-    protocol: &Protocol,
-) -> String {
-    let parts = (
-        structure,
-        machine.identity(),
-        runtime,
-        protocol.version,
-        protocol.mode,
-        protocol.cache,
-    );
+pub fn table_key(structure: &str, machine: &Machine, runtime: &RuntimeIdentity, protocol: &Protocol) -> String {
+    let parts = (structure, machine.identity(), runtime, protocol.version, protocol.mode, protocol.cache);
     short(serde_json::to_string(&parts).unwrap_or_default().as_bytes())
 }
 
@@ -118,13 +98,24 @@ fn short(bytes: &[u8]) -> String {
 
 /// Operators whose constant inputs decide shapes or the amount of work.
 const VALUES_MATTER: [&str; 14] = [
-    "Clip", "ConstantOfShape", "Expand", "NonMaxSuppression", "OneHot", "Pad", "Pow", "Range",
-    "Resize", "Slice", "Split", "Tile", "TopK", "Upsample",
+    "Clip",
+    "ConstantOfShape",
+    "Expand",
+    "NonMaxSuppression",
+    "OneHot",
+    "Pad",
+    "Pow",
+    "Range",
+    "Resize",
+    "Slice",
+    "Split",
+    "Tile",
+    "TopK",
+    "Upsample",
 ];
 
 /// Operators whose 32-bit integer constants are weights.
-const INTEGER_WEIGHTS: [&str; 4] =
-    ["ConvInteger", "DequantizeLinear", "QLinearConv", "QLinearMatMul"];
+const INTEGER_WEIGHTS: [&str; 4] = ["ConvInteger", "DequantizeLinear", "QLinearConv", "QLinearMatMul"];
 
 struct Structure {
     out: Vec<u8>,
@@ -155,8 +146,7 @@ impl Structure {
     }
 
     fn graph(&mut self, graph: &GraphProto) {
-        let constants: HashMap<&str, &TensorProto> =
-            graph.initializer.iter().map(|t| (t.name.as_str(), t)).collect();
+        let constants: HashMap<&str, &TensorProto> = graph.initializer.iter().map(|t| (t.name.as_str(), t)).collect();
         let mut consumers: HashMap<&str, Vec<&str>> = HashMap::new();
         for node in &graph.node {
             for input in &node.input {
@@ -193,12 +183,7 @@ impl Structure {
         }
     }
 
-    fn node(
-        &mut self,
-        node: &NodeProto,
-        constants: &HashMap<&str, &TensorProto>,
-        consumers: &HashMap<&str, Vec<&str>>,
-    ) {
+    fn node(&mut self, node: &NodeProto, constants: &HashMap<&str, &TensorProto>, consumers: &HashMap<&str, Vec<&str>>) {
         self.text(&node.op_type);
         self.text(if node.domain == "ai.onnx" { "" } else { &node.domain });
         for input in &node.input {
@@ -213,11 +198,7 @@ impl Structure {
             self.value(output);
         }
         let users: Vec<&str> = match node.op_type.as_str() {
-            "Constant" => node
-                .output
-                .first()
-                .and_then(|o| consumers.get(o.as_str()).cloned())
-                .unwrap_or_default(),
+            "Constant" => node.output.first().and_then(|o| consumers.get(o.as_str()).cloned()).unwrap_or_default(),
             // A tensor in an attribute of any other operator is a parameter of that operator.
             _ => vec!["Clip"],
         };
@@ -275,10 +256,7 @@ fn peculiarities(tensor: &TensorProto) -> (bool, bool) {
     if tensor.data_type != 1 {
         return (false, false);
     }
-    let raw = tensor
-        .raw_data
-        .chunks_exact(4)
-        .map(|b| f32::from_le_bytes([b[0], b[1], b[2], b[3]]));
+    let raw = tensor.raw_data.chunks_exact(4).map(|b| f32::from_le_bytes([b[0], b[1], b[2], b[3]]));
     let (mut n, mut zeros, mut denormal) = (0usize, 0usize, false);
     for x in raw.chain(tensor.float_data.iter().copied()) {
         n += 1;

@@ -44,10 +44,8 @@ impl TableStore {
     fn with(connection: Connection, path: PathBuf) -> Result<Self, Error> {
         let store = Self { connection, path };
         store.prepare().map_err(|e| broken(&store.path, &e))?;
-        let version: i64 = store
-            .connection
-            .query_row("SELECT version FROM schema", [], |row| row.get(0))
-            .map_err(|e| broken(&store.path, &e))?;
+        let version: i64 =
+            store.connection.query_row("SELECT version FROM schema", [], |row| row.get(0)).map_err(|e| broken(&store.path, &e))?;
         if version != SCHEMA_VERSION {
             return Err(Error::Table {
                 path: store.path,
@@ -121,13 +119,10 @@ impl TableStore {
     /// # Errors
     /// [`Error::Table`].
     pub fn all(&self) -> Result<Vec<(String, Measurement)>, Error> {
-        let mut statement = self
-            .connection
-            .prepare("SELECT key, measurement FROM measurements ORDER BY key")
-            .map_err(|e| broken(&self.path, &e))?;
-        let rows = statement
-            .query_map([], |row| Ok((row.get::<_, String>(0)?, row.get::<_, String>(1)?)))
-            .map_err(|e| broken(&self.path, &e))?;
+        let mut statement =
+            self.connection.prepare("SELECT key, measurement FROM measurements ORDER BY key").map_err(|e| broken(&self.path, &e))?;
+        let rows =
+            statement.query_map([], |row| Ok((row.get::<_, String>(0)?, row.get::<_, String>(1)?))).map_err(|e| broken(&self.path, &e))?;
         rows.map(|row| {
             let (key, text) = row.map_err(|e| broken(&self.path, &e))?;
             Ok((key, self.parse(&text)?))
@@ -175,14 +170,10 @@ impl TableStore {
 
 fn broken(path: &Path, e: &rusqlite::Error) -> Error {
     let remedy = match e.sqlite_error_code() {
-        Some(rusqlite::ErrorCode::NotADatabase | rusqlite::ErrorCode::DatabaseCorrupt) => {
-            "this is no latency table; name another file"
-        }
+        Some(rusqlite::ErrorCode::NotADatabase | rusqlite::ErrorCode::DatabaseCorrupt) => "this is no latency table; name another file",
         Some(rusqlite::ErrorCode::DiskFull) => "the disk is full; free some space and run again",
         Some(rusqlite::ErrorCode::DatabaseBusy) => "another process writes to it; try again",
-        Some(rusqlite::ErrorCode::ReadOnly | rusqlite::ErrorCode::CannotOpen) => {
-            "check that the folder exists and can be written"
-        }
+        Some(rusqlite::ErrorCode::ReadOnly | rusqlite::ErrorCode::CannotOpen) => "check that the folder exists and can be written",
         _ => "name another file",
     };
     Error::Table { path: path.to_path_buf(), cause: e.to_string(), remedy: remedy.into() }

@@ -8,12 +8,10 @@ use prost::Message;
 use rand::{RngExt, SeedableRng};
 use rand_chacha::ChaCha8Rng;
 use secateur_latency::{
-    Candidate, Error, InputSpec, ModelBytes, Prepared, Runtime, RuntimeIdentity, TargetSpec,
-    Tensor, read_inputs, runtime,
+    Candidate, Error, InputSpec, ModelBytes, Prepared, Runtime, RuntimeIdentity, TargetSpec, Tensor, read_inputs, runtime,
 };
 use tract_onnx::pb::{
-    GraphProto, ModelProto, NodeProto, OperatorSetIdProto, TensorProto, TensorShapeProto,
-    TypeProto, ValueInfoProto,
+    GraphProto, ModelProto, NodeProto, OperatorSetIdProto, TensorProto, TensorShapeProto, TypeProto, ValueInfoProto,
     tensor_shape_proto::{Dimension, dimension},
     type_proto,
 };
@@ -26,9 +24,7 @@ pub fn gemm(k: usize, n: usize, names: [&str; 4], seed: u64) -> ModelBytes {
         name: name.into(),
         data_type: 1,
         dims: dims.iter().map(|d| *d as i64).collect(),
-        raw_data: (0..dims.iter().product::<usize>())
-            .flat_map(|_| (rng.random::<f32>() - 0.4).to_le_bytes())
-            .collect(),
+        raw_data: (0..dims.iter().product::<usize>()).flat_map(|_| (rng.random::<f32>() - 0.4).to_le_bytes()).collect(),
         ..TensorProto::default()
     };
     let graph = GraphProto {
@@ -59,20 +55,11 @@ pub fn encode(graph: GraphProto) -> Vec<u8> {
 }
 
 pub fn value(name: &str, shape: &[usize]) -> ValueInfoProto {
-    let dim = shape
-        .iter()
-        .map(|d| Dimension {
-            value: Some(dimension::Value::DimValue(*d as i64)),
-            ..Dimension::default()
-        })
-        .collect();
+    let dim = shape.iter().map(|d| Dimension { value: Some(dimension::Value::DimValue(*d as i64)), ..Dimension::default() }).collect();
     let tensor = type_proto::Tensor { elem_type: 1, shape: Some(TensorShapeProto { dim }) };
     ValueInfoProto {
         name: name.into(),
-        r#type: Some(TypeProto {
-            value: Some(type_proto::Value::TensorType(tensor)),
-            ..TypeProto::default()
-        }),
+        r#type: Some(TypeProto { value: Some(type_proto::Value::TensorType(tensor)), ..TypeProto::default() }),
         ..ValueInfoProto::default()
     }
 }
@@ -116,12 +103,7 @@ impl<F: Fn(&str, usize) -> f64 + Clone + Send + 'static> Runtime for Scripted<F>
     }
 
     fn identity(&self) -> RuntimeIdentity {
-        RuntimeIdentity {
-            name: "scripted".into(),
-            version: "1".into(),
-            provider: "none".into(),
-            options: BTreeMap::new(),
-        }
+        RuntimeIdentity { name: "scripted".into(), version: "1".into(), provider: "none".into(), options: BTreeMap::new() }
     }
 
     fn prepare(&self, model: &ModelBytes) -> Result<Box<dyn Prepared>, Error> {
@@ -155,10 +137,7 @@ impl<F: Fn(&str, usize) -> f64> Prepared for ScriptedModel<F> {
 }
 
 /// A candidate with made-up times.
-pub fn scripted(
-    name: &str,
-    script: impl Fn(&str, usize) -> f64 + Clone + Send + 'static,
-) -> Candidate {
+pub fn scripted(name: &str, script: impl Fn(&str, usize) -> f64 + Clone + Send + 'static) -> Candidate {
     let mut model = gemm(2, 2, ["x", "w", "b", "y"], 0);
     model.name = name.into();
     Candidate::new(&Scripted(script), &model).unwrap()
