@@ -245,12 +245,12 @@ pub mod reference {
         let mut wide = x.shape();
         wide[2] += top + bottom;
         wide[3] += left + right;
-        let inside = inner_of::<B>(&x.shape(), shape);
+        let inside = inner_of(&x.shape(), shape);
         let zeros = B::float_zeros(wide, &x.device(), x.dtype().into());
         B::float_slice_assign(zeros, &inside, x)
     }
 
-    fn inner_of<B: Backend>(x: &Shape, shape: &conv::Shape) -> [burn_backend::Slice; 4] {
+    fn inner_of(x: &Shape, shape: &conv::Shape) -> [burn_backend::Slice; 4] {
         let [top, left] = shape.before;
         [
             (0..x[0]).into(),
@@ -279,7 +279,7 @@ pub mod reference {
 
     /// See [`Gradients::conv_input`].
     pub fn conv_input<B: Backend>(x: FloatTensor<B>, w: FloatTensor<B>, dy: FloatTensor<B>, shape: conv::Shape) -> FloatTensor<B> {
-        let inside = inner_of::<B>(&x.shape(), &shape);
+        let inside = inner_of(&x.shape(), &shape);
         let dx = B::conv2d_x_backward(padded::<B>(x, &shape), w, dy, unpadded_options(&shape));
         if shape.before == shape.after { dx } else { B::float_slice(dx, &inside) }
     }

@@ -54,6 +54,8 @@ pub struct FitReport {
     pub stopped: bool,
 }
 
+/// Called after every step; breaking stops the training (and saves it).
+pub type OnProgress<'a> = &'a mut dyn FnMut(&Progress) -> ControlFlow<()>;
 /// Sees parameters and gradients after every backward pass.
 pub type OnGradients<'a> = &'a mut dyn FnMut(&GradView<'_>);
 
@@ -61,7 +63,7 @@ pub type OnGradients<'a> = &'a mut dyn FnMut(&GradView<'_>);
 #[derive(Default)]
 pub struct Hooks<'a> {
     /// Called after every step; breaking stops the training (and saves it).
-    pub progress: Option<&'a mut dyn FnMut(&Progress) -> ControlFlow<()>>,
+    pub progress: Option<OnProgress<'a>>,
     /// Called after every backward pass.
     pub on_gradients: Option<OnGradients<'a>>,
     /// File to save to and resume from, and steps between two saves.

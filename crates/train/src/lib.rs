@@ -27,6 +27,6 @@ pub mod tensors;
 pub use backward::{GradView, Step, backward, backward_with};
 pub use error::{Error, Result};
 pub use evaluate::{Accuracy, evaluate, outputs};
-pub use fit::{FitReport, Hooks, OnGradients, Progress, fit};
+pub use fit::{FitReport, Hooks, OnGradients, OnProgress, Progress, fit};
 pub use network::{Kind, Mode, Network, Param, Running};
 pub use recipe::Recipe;

@@ -1,4 +1,5 @@
 //! The convolution kernels against the definition, written as plain loops in `f64`.
+#![allow(clippy::unwrap_used)]
 
 use proptest::prelude::*;
 use secateur_train::kernels::conv::{self, Shape};

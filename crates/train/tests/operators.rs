@@ -1,5 +1,6 @@
 //! Every operator forward against ONNX Runtime and backward against PyTorch (values in
 //! `reference/operators.json`, made by `reference/make.py`), and against finite differences.
+#![allow(clippy::unwrap_used)]
 
 use burn_backend::DType;
 use burn_flex::Flex;

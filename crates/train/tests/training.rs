@@ -1,4 +1,5 @@
 //! The training loop as a whole: it learns, repeats itself, resumes, and keeps to its contracts.
+#![allow(clippy::unwrap_used)]
 
 mod support;
 

@@ -140,9 +140,7 @@ impl<S: Simd> CorrelateTile<'_, S> {
         }
         for r in 0..R {
             let out = S::as_mut_simd_f32s(&mut out[r * stride..r * stride + span]).0;
-            for v in 0..V {
-                out[v] = sum[r][v];
-            }
+            out[..V].copy_from_slice(&sum[r]);
         }
     }
 }
