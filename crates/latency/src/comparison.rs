@@ -75,9 +75,13 @@ pub fn compare_candidates(
     let pairs_of = |rounds: &Rounds<'_>| -> Vec<PairComparison> {
         (1..names.len())
             .map(|i| {
-                let (a, b) = rounds.paired(0, i);
+                let (a, b, sound) = rounds.paired(0, i);
                 let names = (names[0].as_str(), names[i].as_str());
-                compare_rounds(names, &a, &b, confidence, protocol.seed)
+                let mut pair = compare_rounds(names, &a, &b, confidence, protocol.seed);
+                if !sound {
+                    pair.verdict = Verdict::Unresolved;
+                }
+                pair
             })
             .collect()
     };

@@ -18,6 +18,8 @@
 //!
 //! This crate knows nothing about pruning, groups or accuracy: models reach it as bytes.
 
+#![cfg_attr(test, allow(clippy::unwrap_used))]
+
 mod affinity;
 mod calibration;
 mod command;

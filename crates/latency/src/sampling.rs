@@ -242,16 +242,27 @@ impl<'a> Rounds<'a> {
             .collect()
     }
 
-    /// Per-round times of candidates `a` and `b` over the rounds both took part in; the valid ones,
-    /// or all where there are too few. A round's time is the lower quartile of its runs: what
+    /// Per-round times of candidates `a` and `b` over the rounds both took part in, and whether they
+    /// may decide anything. A round's time is the lower quartile of its undisturbed runs: what
     /// interferes only ever adds, often to more than half of the runs.
-    pub(crate) fn paired(&self, a: usize, b: usize) -> (Vec<f64>, Vec<f64>) {
-        let pairs = |all: bool| -> (Vec<f64>, Vec<f64>) {
-            let time = |r: &Round, i: usize| round_time(r.samples[i].as_deref()?, all);
-            self.rounds.iter().filter(|r| all || r.valid).filter_map(|r| Some((time(r, a)?, time(r, b)?))).unzip()
+    ///
+    /// Where too few rounds are valid, those in which the sentinel drifted serve too (a drift that
+    /// slows both cancels in the ratio), and where too few were undisturbed, all runs do, for an
+    /// estimate that decides nothing.
+    pub(crate) fn paired(&self, a: usize, b: usize) -> (Vec<f64>, Vec<f64>, bool) {
+        let pairs = |drifted: bool, disturbed: bool| -> (Vec<f64>, Vec<f64>) {
+            let time = |r: &Round, i: usize| round_time(r.samples[i].as_deref()?, disturbed);
+            let rounds = self.rounds.iter().filter(|r| drifted || r.valid);
+            rounds.filter_map(|r| Some((time(r, a)?, time(r, b)?))).unzip()
         };
-        let valid = pairs(false);
-        if valid.0.len() >= self.protocol.min_rounds { valid } else { pairs(true) }
+        for drifted in [false, true] {
+            let (a, b) = pairs(drifted, false);
+            if a.len() >= self.protocol.min_rounds {
+                return (a, b, true);
+            }
+        }
+        let (a, b) = pairs(true, true);
+        (a, b, false)
     }
 
     /// Whether candidate `i` takes part in further rounds.

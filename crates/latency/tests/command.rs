@@ -1,4 +1,5 @@
 //! Programs as runtimes.
+#![allow(clippy::unwrap_used)]
 #![cfg(unix)]
 
 mod support;

@@ -1,5 +1,6 @@
 //! A library that is too old, and one that is none. In its own process: a process keeps the first
 //! library it loads.
+#![allow(clippy::unwrap_used)]
 #![cfg(target_os = "linux")]
 
 use std::path::Path;

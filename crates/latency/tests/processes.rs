@@ -1,4 +1,5 @@
 //! Measuring in separate processes; this program is its own worker (no test harness).
+#![allow(clippy::unwrap_used)]
 
 use secateur_latency::{Error, Protocol, TargetSpec, WorkerCommand, measure_in_processes, sentinel_model, worker_main};
 

@@ -1,4 +1,5 @@
 //! ONNX Runtime and the embedded runtime on small and real models.
+#![allow(clippy::unwrap_used)]
 
 mod support;
 

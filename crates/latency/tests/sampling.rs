@@ -1,4 +1,5 @@
 //! Sampling with made-up times: what is dropped, when it stops, what it concludes.
+#![allow(clippy::unwrap_used)]
 
 mod support;
 

@@ -1,4 +1,5 @@
 //! Keys, the store, JSON, and the profiler's cache.
+#![allow(clippy::unwrap_used)]
 
 mod support;
 

@@ -1,4 +1,5 @@
 //! Targets as text.
+#![allow(clippy::unwrap_used)]
 
 use std::collections::BTreeMap;
 
