@@ -166,6 +166,8 @@ pub fn fit(network: &mut Network, teacher: Option<&Network>, data: &Dataset, rec
             }
         }
     }
+    // The next network has other sizes.
+    crate::kernels::buffers::release();
     Ok(FitReport {
         steps: done,
         dropped,
