@@ -157,6 +157,12 @@ impl Values {
         Self { groups: space.groups.iter().map(of).collect(), branches: vec![0.0; space.branches.len()] }
     }
 
+    /// What lives in removable branches counted `balance` times.
+    pub fn weighted(&self, space: &Space, balance: f64) -> Self {
+        let group = |(g, v): (&GroupOptions, &Vec<f64>)| if g.branch.is_some() { v.iter().map(|x| x * balance).collect() } else { v.clone() };
+        Self { groups: space.groups.iter().zip(&self.groups).map(group).collect(), branches: self.branches.iter().map(|v| v * balance).collect() }
+    }
+
     /// Value of a choice, what every solver maximises.
     pub fn total(&self, choice: &[usize]) -> f64 {
         let (groups, branches) = choice.split_at(self.groups.len());
@@ -229,6 +235,34 @@ fn layer_factors(space: &Space, widths: &Widths, layers: &[Layer], costs: &dyn L
         factors.push(Factor { name: format!("layer {l}, variable {v}"), vars: vec![v], costs: change.collect() });
     }
     factors
+}
+
+/// Options that a neighbour may be away.
+const REACH: usize = 4;
+
+/// Choices that differ from `choice` in the width of one or two groups by a few options; removed branches stay removed and no branch goes.
+pub fn neighbours(space: &Space, choice: &[usize]) -> Vec<Vec<usize>> {
+    let single = |k: usize| {
+        let options = &space.groups[k].counts;
+        let near = choice[k].saturating_sub(REACH)..options.len().min(choice[k] + REACH + 1);
+        near.filter(move |&o| o != choice[k] && (options[o] > 0) == (options[choice[k]] > 0))
+    };
+    let mut all = Vec::new();
+    for a in 0..space.groups.len() {
+        for o in single(a) {
+            let mut one = choice.to_vec();
+            one[a] = o;
+            for b in a + 1..space.groups.len() {
+                for p in single(b) {
+                    let mut two = one.clone();
+                    two[b] = p;
+                    all.push(two);
+                }
+            }
+            all.push(one);
+        }
+    }
+    all
 }
 
 /// HALP's linearised problem: input widths frozen at `present`, each chunk costs the difference it makes to the layers that

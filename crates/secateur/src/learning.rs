@@ -29,6 +29,9 @@ pub struct Learning {
 /// Mini-batches that BatchNorm statistics are re-estimated on.
 const REESTIMATION_BATCHES: usize = 100;
 
+/// The same where many networks are only compared.
+const SCORING_BATCHES: usize = 16;
+
 /// Steps between two checkpoints.
 const CHECKPOINT_EVERY: usize = 50;
 
@@ -216,6 +219,26 @@ impl Session<'_> {
             all.insert(branch, (loss - base).max(0.0));
         }
         Ok(all)
+    }
+
+    /// Loss on held-out images of the stage under `decision` with BatchNorm re-estimated; recorded under `name`.
+    ///
+    /// # Errors
+    /// The network cannot be run on the data.
+    pub(crate) fn score(&mut self, stage: &Stage, decision: &Decision, name: &str) -> Result<f64> {
+        self.heed_stop()?;
+        let images = self.settings.damage_images;
+        let Some(learning) = &self.learning else { return Err(Error::Setting("scoring needs `--data`".into())) };
+        let score = self.run.journal.step(&format!("score {name}"), || {
+            let mut model = stage.analysis.apply(decision)?;
+            let mut network = Network::compile(&model)?;
+            let recipe = &self.settings.recipe;
+            train::bn::reestimate(&mut network, &learning.data, SCORING_BATCHES, recipe.batch_size, &recipe.augment, self.settings.seed)?;
+            network.write_back(&mut model)?;
+            learning.loss(&model, images)
+        })?;
+        self.tell(Event::Note { text: format!("{name}: held-out loss {score:.3}") });
+        Ok(score)
     }
 
     /// What every option is worth. Without removable branches this is kept saliency, as the literature has it. With them,

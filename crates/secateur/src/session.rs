@@ -41,6 +41,23 @@ pub struct Session<'a> {
     observer: &'a mut dyn Observer,
 }
 
+/// What a budget is to be met with.
+pub(crate) struct Aim<'a> {
+    pub stage: &'a Stage,
+    pub saliency: &'a Saliency,
+    pub space: &'a Space,
+    pub table: &'a LatencyTable,
+    pub values: &'a Values,
+    /// Choices beside the solver's may be taken to land inside the tolerance.
+    pub beside: bool,
+}
+
+impl Aim<'_> {
+    fn decision(&self, choice: &[usize]) -> Decision {
+        self.space.decision(&self.stage.analysis.groups, self.saliency, choice)
+    }
+}
+
 /// Attempts at landing inside the tolerance.
 const ATTEMPTS: usize = 14;
 
@@ -178,26 +195,17 @@ impl<'a> Session<'a> {
         Ok(Stage { analysis, cut })
     }
 
-    /// Finds the inner budget at which `choose` gives a network measured inside the tolerance, starting at `start`.
+    /// Finds the inner budget at which `choose` gives a network measured inside the tolerance, starting at `start`. Where the
+    /// solver's answers jump over the tolerance, choices beside its last ones are measured, the most valuable first.
     ///
     /// # Errors
     /// No network at or below the budget was found.
-    pub fn meet_budget(
-        &mut self,
-        stage: &Stage,
-        saliency: &Saliency,
-        space: &Space,
-        table: &LatencyTable,
-        start: f64,
-        choose: &mut dyn FnMut(f64) -> Result<Vec<usize>>,
-    ) -> Result<Outcome> {
+    pub(crate) fn meet_budget(&mut self, aim: &Aim, start: f64, choose: &mut dyn FnMut(f64) -> Result<Vec<usize>>) -> Result<Outcome> {
         self.stage("meeting the budget as measured")?;
         let low_s = self.budget_s * (1.0 - self.settings.tolerance);
+        let mut tried: Vec<(Vec<usize>, Relative)> = Vec::new();
         let (mut inner, mut below, mut above) = (start, None::<f64>, None::<f64>);
-        let mut best: Option<(Vec<usize>, Relative)> = None;
-        let mut least = f64::INFINITY;
-        for attempt in 1..=ATTEMPTS {
-            self.heed_stop()?;
+        for _ in 0..ATTEMPTS {
             let choice = match choose(inner) {
                 Ok(c) => c,
                 // Below what this stage reaches: the answer, if there is one, lies above.
@@ -208,17 +216,7 @@ impl<'a> Session<'a> {
                 }
                 Err(e) => return Err(e),
             };
-            let model = stage.analysis.apply(&space.decision(&stage.analysis.groups, saliency, &choice))?;
-            let measured = self.bench.relative(&self.run.journal, &self.dense.model, &[model], &decide_protocol())?;
-            let Some(measured) = measured.into_iter().next() else { break };
-            let latency_s = measured.ratio * self.dense_s;
-            let predicted_s = self.predict(stage, space, table, &choice);
-            self.observer.event(Event::Measured { attempt, predicted_s, measured_s: latency_s });
-            least = least.min(latency_s);
-            let better = best.as_ref().is_none_or(|(_, b)| latency_s > b.ratio * self.dense_s);
-            if latency_s <= self.budget_s && better {
-                best = Some((choice, measured));
-            }
+            let latency_s = self.try_choice(aim, choice, &mut tried)?;
             if (low_s..=self.budget_s).contains(&latency_s) {
                 break;
             }
@@ -230,25 +228,75 @@ impl<'a> Session<'a> {
                 _ => wanted,
             };
             if let (Some(b), Some(a)) = (below, above) {
-                if (a - b) / a < 1e-4 {
+                if (a - b) / a < self.settings.tolerance / 20.0 {
                     break;
                 }
             }
         }
+        let lands = |r: &Relative| (low_s..=self.budget_s).contains(&(r.ratio * self.dense_s));
+        if aim.beside && !tried.iter().any(|(_, r)| lands(r)) {
+            self.try_neighbours(aim, &mut tried)?;
+        }
+        let fits = tried.iter().filter(|(_, r)| r.ratio * self.dense_s <= self.budget_s);
+        // Inside the tolerance the most valuable; below it the slowest.
+        let key = |(c, r): &(Vec<usize>, Relative)| if r.ratio * self.dense_s >= low_s { (1, aim.values.total(c)) } else { (0, r.ratio) };
+        let best = fits.max_by(|a, b| key(a).partial_cmp(&key(b)).unwrap_or(std::cmp::Ordering::Equal)).cloned();
         let Some((choice, latency)) = best else {
-            return Err(Error::BudgetNotReached { low_s, budget_s: self.budget_s, best_s: least });
+            let best_s = tried.iter().map(|(_, r)| r.ratio * self.dense_s).fold(f64::INFINITY, f64::min);
+            return Err(Error::BudgetNotReached { low_s, budget_s: self.budget_s, best_s });
         };
-        let predicted_s = self.predict(stage, space, table, &choice);
-        let decision = space.decision(&stage.analysis.groups, saliency, &choice);
-        let stage = self.cut(stage.clone(), &decision)?;
+        let predicted_s = self.predict(aim, &choice);
+        let stage = self.cut(aim.stage.clone(), &aim.decision(&choice))?;
         Ok(Outcome { stage, latency, predicted_s, steps_spent: 0 })
     }
 
+    /// Measures the network of `choice` (once) and returns its latency in seconds.
+    fn try_choice(&mut self, aim: &Aim, choice: Vec<usize>, tried: &mut Vec<(Vec<usize>, Relative)>) -> Result<f64> {
+        self.heed_stop()?;
+        if let Some((_, known)) = tried.iter().find(|(c, _)| *c == choice) {
+            return Ok(known.ratio * self.dense_s);
+        }
+        let model = aim.stage.analysis.apply(&aim.decision(&choice))?;
+        let measured = self.bench.relative(&self.run.journal, &self.dense.model, &[model], &decide_protocol())?;
+        let measured = measured.into_iter().next().ok_or_else(|| Error::Setting("the runtime measured nothing".into()))?;
+        let measured_s = measured.ratio * self.dense_s;
+        let predicted_s = self.predict(aim, &choice);
+        tried.push((choice, measured));
+        self.observer.event(Event::Measured { attempt: tried.len(), predicted_s, measured_s });
+        Ok(measured_s)
+    }
+
+    /// Measures choices beside those tried that are predicted inside the tolerance, the most valuable first.
+    fn try_neighbours(&mut self, aim: &Aim, tried: &mut Vec<(Vec<usize>, Relative)>) -> Result<()> {
+        let low_s = self.budget_s * (1.0 - self.settings.tolerance);
+        let mut seeds: Vec<&(Vec<usize>, Relative)> = tried.iter().collect();
+        seeds.sort_by(|a, b| (a.1.ratio * self.dense_s - self.budget_s).abs().total_cmp(&(b.1.ratio * self.dense_s - self.budget_s).abs()));
+        // What the table got wrong at the nearest tried choice, it gets wrong beside it.
+        let correction = seeds.first().map_or(1.0, |(c, r)| r.ratio * self.dense_s / self.predict(aim, c));
+        let mut beside: Vec<(f64, Vec<usize>)> = Vec::new();
+        for (choice, _) in seeds.iter().take(3) {
+            for n in crate::choice::neighbours(aim.space, choice) {
+                let s = self.predict(aim, &n) * correction;
+                if s >= low_s && s <= self.budget_s && !beside.iter().any(|(_, c)| *c == n) {
+                    beside.push((aim.values.total(&n), n));
+                }
+            }
+        }
+        beside.sort_by(|a, b| b.0.total_cmp(&a.0));
+        for (_, choice) in beside.into_iter().take(ATTEMPTS) {
+            let s = self.try_choice(aim, choice, tried)?;
+            if s >= low_s && s <= self.budget_s {
+                break;
+            }
+        }
+        Ok(())
+    }
+
     /// Calibrated table latency of a choice, seconds.
-    fn predict(&self, stage: &Stage, space: &Space, table: &LatencyTable, choice: &[usize]) -> f64 {
-        let costs = StageCosts::new(table, &self.dense, &stage.analysis);
-        let widths = Widths::new(&stage.analysis.groups, &stage.analysis.layers, space);
-        table.calibration.predict(&costs.features(&widths.all(space, choice)))
+    fn predict(&self, aim: &Aim, choice: &[usize]) -> f64 {
+        let costs = StageCosts::new(aim.table, &self.dense, &aim.stage.analysis);
+        let widths = Widths::new(&aim.stage.analysis.groups, &aim.stage.analysis.layers, aim.space);
+        aim.table.calibration.predict(&costs.features(&widths.all(aim.space, choice)))
     }
 
     /// Where the latency table lies.

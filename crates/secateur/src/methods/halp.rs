@@ -8,7 +8,8 @@ use super::{Outcome, geometric};
 use crate::choice::{Space, Values, Widths, from_prefixes, joint_problem, linearised};
 use crate::cost::{LayerCosts, Macs, StageCosts};
 use crate::error::{Error, Result};
-use crate::session::Session;
+use crate::saliency::Saliency;
+use crate::session::{Aim, Session};
 use crate::settings::Solver;
 use crate::stage::Stage;
 
@@ -37,16 +38,19 @@ pub(super) fn run(session: &mut Session, cost: Cost) -> Result<Outcome> {
         let latency = StageCosts::new(&table, &session.dense, &stage.analysis);
         let macs = Macs::new(&stage.analysis.graph, &stage.analysis.facts, &stage.analysis.layers);
         let costs: &dyn LayerCosts = if cost == Cost::Latency { &latency } else { &macs };
+        // The whole way is measured as a share of the dense network's cost, constants included.
+        let dense_cost = if cost == Cost::Latency { session.dense_s } else { Macs::total(&session.dense) };
+        let aim = if last { session.target_s() / session.dense_s } else { *share };
+        let values = balanced(session, &stage, &space, &saliency, &values, costs, aim * dense_cost, t)?;
         let chooser = Chooser::new(&stage, &space, &values, costs, session.settings.solver);
         if last {
             // The inner budget that lands at the wanted latency is found by measuring.
-            let start = if cost == Cost::Latency { session.target_s() } else { chooser.dense_cost() * session.target_s() / session.dense_s };
-            let found = session.meet_budget(&stage, &saliency, &space, &table, start, &mut |inner| chooser.choose(inner))?;
+            let goal = Aim { stage: &stage, saliency: &saliency, space: &space, table: &table, values: &values, beside: true };
+            let found = session.meet_budget(&goal, aim * dense_cost, &mut |inner| chooser.choose(inner))?;
             return Ok(Outcome { steps_spent: spent, ..found });
         }
-        let inner = if cost == Cost::Latency { share * session.dense_s } else { Macs::total(&session.dense) * share };
         // A step that is below what this stage can reach is left to the last one, which knows the floor.
-        let choice = match chooser.choose(inner) {
+        let choice = match chooser.choose(aim * dense_cost) {
             Ok(c) => c,
             Err(Error::Search(search::Error::Infeasible { .. })) => continue,
             Err(e) => return Err(e),
@@ -55,6 +59,34 @@ pub(super) fn run(session: &mut Session, cost: Cost) -> Result<Outcome> {
         stage = session.cut(stage, &decision)?;
     }
     Err(Error::Setting("--steps is 0".into()))
+}
+
+/// Weights of what lives in removable branches against everything else that are tried.
+const BALANCES: [f64; 5] = [0.25, 0.5, 1.0, 2.0, 4.0];
+
+/// Depth against width: the measured damage of a branch and the saliency of channels are estimates of one thing made in two
+/// ways, so their balance is not known. A few balances are solved for, and the one whose network does best on held-out images
+/// with BatchNorm re-estimated is taken.
+#[allow(clippy::too_many_arguments)]
+fn balanced(session: &mut Session, stage: &Stage, space: &Space, saliency: &Saliency, values: &Values, costs: &dyn LayerCosts, budget: f64, step: usize) -> Result<Values> {
+    if space.branches.is_empty() || session.learning.is_none() || session.settings.damage_images == 0 {
+        return Ok(values.clone());
+    }
+    let mut tried: Vec<(Vec<usize>, f64, Values)> = Vec::new();
+    for balance in BALANCES {
+        let weighted = values.weighted(space, balance);
+        let choice = match Chooser::new(stage, space, &weighted, costs, session.settings.solver).choose(budget) {
+            Ok(c) => c,
+            Err(Error::Search(search::Error::Infeasible { .. })) => return Ok(values.clone()),
+            Err(e) => return Err(e),
+        };
+        if tried.iter().all(|(c, ..)| *c != choice) {
+            let loss = session.score(stage, &space.decision(&stage.analysis.groups, saliency, &choice), &format!("{step} balance {balance}"))?;
+            tried.push((choice, loss, weighted));
+        }
+    }
+    let best = tried.into_iter().min_by(|a, b| a.1.total_cmp(&b.1));
+    Ok(best.map_or_else(|| values.clone(), |(_, _, v)| v))
 }
 
 /// Chooses options for inner budgets by the solver that was asked for.

@@ -1,9 +1,9 @@
 //! The control: one width fraction for every group, the most salient channels kept, no branch removed.
 
 use super::Outcome;
-use crate::choice::Space;
+use crate::choice::{Space, Values};
 use crate::error::{Error, Result};
-use crate::session::Session;
+use crate::session::{Aim, Session};
 use crate::stage::Stage;
 
 pub(super) fn run(session: &mut Session) -> Result<Outcome> {
@@ -28,6 +28,8 @@ pub(super) fn run(session: &mut Session) -> Result<Outcome> {
             .collect())
     };
     let start = (session.target_s() / session.dense_s).min(1.0);
-    let found = session.meet_budget(&stage, &saliency, &space, &table, start, &mut |inner| choose(inner.min(1.0)))?;
+    let values = Values::kept_saliency(&space, &saliency);
+    let goal = Aim { stage: &stage, saliency: &saliency, space: &space, table: &table, values: &values, beside: false };
+    let found = session.meet_budget(&goal, start, &mut |inner| choose(inner.min(1.0)))?;
     Ok(Outcome { steps_spent: spent, ..found })
 }

@@ -1,0 +1,66 @@
+#!/usr/bin/env python3
+"""Prune one network to one budget by several methods with equal fine-tuning, and print the table.
+
+usage: compare_methods.py MODEL DATA --budget 50% --epochs 3 --out DIR [--methods halp,halp-exact,halp-published,uniform,flops] [-- FLAGS...]
+
+Runs that are in DIR already are not done again (those that stopped are resumed). All runs share one latency table.
+FLAGS go to every `secateur prune`. The binary is target/release/secateur, or $SECATEUR.
+"""
+import argparse, json, os, subprocess, sys
+
+METHODS = {
+    "halp": ["--method", "halp", "--solver", "joint"],
+    "halp-widths": ["--method", "halp", "--solver", "joint", "--no-depth"],
+    "halp-exact": ["--method", "halp", "--solver", "exact"],
+    "halp-published": ["--method", "halp", "--solver", "published"],
+    "uniform": ["--method", "uniform"],
+    "flops": ["--method", "flops"],
+}
+
+
+def main():
+    argv, extra = sys.argv[1:], []
+    if "--" in argv:
+        cut = argv.index("--")
+        argv, extra = argv[:cut], argv[cut + 1:]
+    p = argparse.ArgumentParser()
+    p.add_argument("model")
+    p.add_argument("data")
+    p.add_argument("--budget", default="50%")
+    p.add_argument("--epochs", default="3")
+    p.add_argument("--out", required=True)
+    p.add_argument("--methods", default="halp,uniform,flops")
+    p.add_argument("--target", default="ort")
+    a = p.parse_args(argv)
+    binary = os.environ.get("SECATEUR", "target/release/secateur")
+    os.makedirs(a.out, exist_ok=True)
+    rows = []
+    for name in a.methods.split(","):
+        out = os.path.join(a.out, name)
+        if not os.path.exists(os.path.join(out, "report.json")):
+            if os.path.exists(os.path.join(out, "journal.sqlite")):
+                command = [binary, "resume", out]
+            else:
+                command = [binary, "prune", a.model, "--data", a.data, "--target", a.target, "--threads", "1", "--budget", a.budget,
+                           "--epochs", a.epochs, "--table", os.path.join(a.out, "table.sqlite"), "--out", out, *METHODS[name], *extra]
+            print(" ".join(command), file=sys.stderr, flush=True)
+            subprocess.run(command, stdout=subprocess.DEVNULL, check=False)
+        path = os.path.join(out, "report.json")
+        if not os.path.exists(path):
+            rows.append((name, None))
+            continue
+        rows.append((name, json.load(open(path))))
+    pct = lambda v: "–" if v is None else f"{v:.2f}"
+    print("| method | latency / dense | interval | predicted / dense | MACs / dense | held-out before | held-out after | test |")
+    print("|---|---|---|---|---|---|---|---|")
+    for name, r in rows:
+        if r is None:
+            print(f"| {name} | no result | | | | | | |")
+            continue
+        d, q = r["dense"], r["pruned"]
+        lo, hi = r["latency"]["ci"]
+        print(f"| {name} | {r['latency']['ratio']:.4f} | {lo:.4f}–{hi:.4f} | {r['predicted_s'] / d['latency_s']:.3f} | {q['macs'] / d['macs']:.3f} | "
+              f"{pct(r['holdout_before'])} | {pct(r['holdout_after'])} | {pct(q['test_accuracy'])} |")
+
+
+main()
