@@ -24,7 +24,7 @@ fn equal_models_are_resolved_and_the_median_is_theirs() {
 #[test]
 fn rounds_in_which_the_sentinel_drifts_are_dropped() {
     // Every fifth round the machine is half as fast, for all.
-    let slow = |call: usize| if call % 5 == 0 { 2.0 } else { 1.0 };
+    let slow = |call: usize| if call.is_multiple_of(5) { 2.0 } else { 1.0 };
     let mut candidates = [scripted("a", move |_, call| 1e-3 * slow(call))];
     let mut sentinel = scripted("s", move |_, call| 1e-4 * slow(call));
     let m = &interleave(&mut candidates, Some(&mut sentinel), &quick()).unwrap()[0];

@@ -211,10 +211,11 @@ impl Prepared for OrtPrepared {
 
     fn run_with(&mut self, inputs: &[Tensor]) -> Result<Vec<Tensor>, Error> {
         check_inputs(&self.model, inputs)?;
-        let values = (|| -> ort::Result<Vec<_>> {
-            inputs.iter().zip(&self.model.inputs).map(|(t, spec)| Ok((spec.name.clone(), value::to_ort(t.clone())?))).collect()
-        })()
-        .map_err(|e| self.failed(&e))?;
+        let named = inputs.iter().zip(&self.model.inputs);
+        let values = named
+            .map(|(t, spec)| Ok((spec.name.clone(), value::to_ort(t.clone())?)))
+            .collect::<ort::Result<Vec<_>>>()
+            .map_err(|e| self.failed(&e))?;
         let names: Vec<String> = self.session.outputs().iter().map(|o| o.name().to_string()).collect();
         let model = &self.model;
         let failed = |e: ort::Error| Error::RunFailed { runtime: "ort".into(), model: model.name.clone(), cause: e.to_string() };

@@ -64,7 +64,7 @@ mod tests {
 
     #[test]
     fn two_frequencies_are_seen_and_one_is_not() {
-        let state = |i: usize| if i % 3 == 0 { 1.2 } else { 1.0 };
+        let state = |i: usize| if i.is_multiple_of(3) { 1.2 } else { 1.0 };
         let two: Vec<f64> = uniform(300, 1).iter().enumerate().map(|(i, u)| state(i) + 0.02 * u).collect();
         assert!(two_states(&two));
         for seed in 0..50 {
