@@ -225,12 +225,7 @@ pub enum Error {
         /// What to do.
         remedy: String,
     },
-    /// A calibration cannot be fitted.
-    #[error("calibration: {cause}")]
-    Calibration {
-        /// What is missing.
-        cause: String,
-    },
+
     /// A separate measuring process failed.
     #[error("measuring process `{command}` failed: {cause}")]
     WorkerFailed {

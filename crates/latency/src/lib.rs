@@ -21,7 +21,6 @@
 #![cfg_attr(test, allow(clippy::unwrap_used))]
 
 mod affinity;
-mod calibration;
 mod command;
 mod comparison;
 mod error;
@@ -44,7 +43,6 @@ mod tract;
 mod worker;
 
 pub use affinity::{Pinned, allowed_cores};
-pub use calibration::{Calibration, CalibrationPoint, fit};
 pub use command::{CommandRuntime, LatencyReading, Unit};
 pub use comparison::{Comparison, NoiseFloor, compare, compare_candidates, self_test};
 pub use error::Error;
