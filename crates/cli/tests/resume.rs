@@ -72,7 +72,13 @@ fn a_killed_run_resumes_to_the_same_plan_and_measures_nothing_again() {
     let resumed = Command::new(BIN).arg("resume").arg(b.path("killed")).stdout(Stdio::null()).stderr(Stdio::piped()).spawn().expect("resume starts");
     succeed(resumed);
     let read = |name: &str| std::fs::read(b.path(name)).expect(name);
-    assert_eq!(String::from_utf8_lossy(&read("undisturbed/plan.json")), String::from_utf8_lossy(&read("killed/plan.json")));
+    // The targets differ in the file they write down what they measured.
+    let plan = |name: &str| {
+        let mut plan: serde_json::Value = serde_json::from_slice(&read(name)).expect("plan");
+        plan["target"] = serde_json::Value::Null;
+        plan
+    };
+    assert_eq!(plan("undisturbed/plan.json"), plan("killed/plan.json"));
     assert!(read("undisturbed/pruned.onnx") == read("killed/pruned.onnx"), "the networks differ");
 
     let (first, all) = (before.iter().collect::<BTreeSet<_>>(), b.measured("killed"));

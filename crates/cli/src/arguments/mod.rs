@@ -94,7 +94,7 @@ impl Command {
 #[derive(Debug, Args)]
 pub struct ShapeArgs {
     /// Size of a dynamic batch dimension.
-    #[arg(long, default_value_t = 1, value_parser = clap::value_parser!(u32).range(1..=65536))]
+    #[arg(long, value_name = "N", default_value_t = 1, value_parser = clap::value_parser!(u32).range(1..=65536))]
     pub batch: u32,
     /// Shape of an input with other dynamic dimensions; may be repeated.
     #[arg(long, value_name = "NAME=D0,D1,…")]
@@ -137,16 +137,16 @@ pub struct ProfileArgs {
     #[arg(long, value_name = "FILE.sqlite")]
     pub table: Option<PathBuf>,
     /// Batch size the latency is meant for.
-    #[arg(long, default_value_t = 1, value_parser = clap::value_parser!(u32).range(1..=4096))]
+    #[arg(long, value_name = "N", default_value_t = 1, value_parser = clap::value_parser!(u32).range(1..=4096))]
     pub latency_batch: u32,
     /// Channels pruned together, which sets the widths that are timed; 0: by the width of the group.
-    #[arg(long, default_value_t = 0)]
+    #[arg(long, value_name = "N", default_value_t = 0)]
     pub chunk: usize,
     /// Networks measured to calibrate the table.
-    #[arg(long, default_value_t = secateur::Settings::default().calibration_networks)]
+    #[arg(long, value_name = "N", default_value_t = secateur::Settings::default().calibration_networks)]
     pub calibration_networks: usize,
     /// Seed of the networks measured for calibration.
-    #[arg(long, default_value_t = 0)]
+    #[arg(long, value_name = "N", default_value_t = 0)]
     pub seed: u64,
     /// Add the measurements of an exported table first.
     #[arg(long, value_name = "FILE.json")]
@@ -166,13 +166,13 @@ pub struct MeasureArgs {
     #[command(flatten)]
     pub shapes: ShapeArgs,
     /// Relative half-width of each latency's interval at which measuring stops.
-    #[arg(long, default_value_t = 0.01)]
+    #[arg(long, value_name = "N", default_value_t = 0.01)]
     pub precision: f64,
     /// Seconds of sampling per model at most.
-    #[arg(long, default_value_t = 8.0)]
+    #[arg(long, value_name = "N", default_value_t = 8.0)]
     pub time_limit: f64,
     /// Fresh processes to measure in, for latencies that decide something; the spread between processes exceeds that within one.
-    #[arg(long, default_value_t = 1, value_parser = clap::value_parser!(u32).range(1..=32))]
+    #[arg(long, value_name = "N", default_value_t = 1, value_parser = clap::value_parser!(u32).range(1..=32))]
     pub processes: u32,
 }
 
@@ -215,7 +215,7 @@ pub struct DemoArgs {
     #[arg(long, value_name = "DIR", default_value = "secateur-demo")]
     pub out: PathBuf,
     /// Seed of images, weights and choices.
-    #[arg(long, default_value_t = 0)]
+    #[arg(long, value_name = "N", default_value_t = 0)]
     pub seed: u64,
 }
 
@@ -224,10 +224,10 @@ pub struct DoctorArgs {
     #[command(flatten)]
     pub target: TargetArgs,
     /// Relative difference that must be told apart; exit code 4 where this machine cannot.
-    #[arg(long, default_value_t = secateur::Settings::default().tolerance)]
+    #[arg(long, value_name = "N", default_value_t = secateur::Settings::default().tolerance)]
     pub tolerance: f64,
     /// Times a small model is measured against itself.
-    #[arg(long, default_value_t = 9, value_parser = clap::value_parser!(u32).range(2..=1000))]
+    #[arg(long, value_name = "N", default_value_t = 9, value_parser = clap::value_parser!(u32).range(2..=1000))]
     pub trials: u32,
 }
 

@@ -30,13 +30,13 @@ pub struct PruneArgs {
     pub data: DataArgs,
     #[command(flatten)]
     pub target: TargetArgs,
+    /// Seed of everything random.
+    #[arg(long, value_name = "N", default_value_t = defaults().seed)]
+    pub seed: u64,
     #[command(flatten)]
     pub choice: ChoiceArgs,
     #[command(flatten)]
     pub tuning: TuningArgs,
-    /// Seed of everything random.
-    #[arg(long, default_value_t = defaults().seed)]
-    pub seed: u64,
 }
 
 /// How it is decided what goes.
@@ -44,7 +44,7 @@ pub struct PruneArgs {
 #[command(next_help_heading = "What is pruned")]
 pub struct ChoiceArgs {
     /// The measured latency ends in [budget·(1 − tolerance), budget].
-    #[arg(long, default_value_t = defaults().tolerance)]
+    #[arg(long, value_name = "SHARE", default_value_t = defaults().tolerance)]
     pub tolerance: f64,
     /// halp: saliency against latency; uniform: one width fraction for all; flops: saliency against multiply-accumulates.
     #[arg(long, default_value_t = defaults().method, value_parser = PossibleValuesParser::new(["halp", "uniform", "flops"]).try_map(|s| s.parse::<Method>()))]
@@ -56,13 +56,13 @@ pub struct ChoiceArgs {
     #[arg(long, default_value = "taylor-bn", value_parser = PossibleValuesParser::new(["taylor-bn", "taylor-weight", "magnitude", "bn-scale"]).try_map(|s| s.parse::<Criterion>()))]
     pub criterion: Criterion,
     /// Pruning steps on the way to the budget.
-    #[arg(long, default_value_t = defaults().steps)]
+    #[arg(long, value_name = "N", default_value_t = defaults().steps)]
     pub steps: usize,
     /// Mini-batches per step on which saliency is collected, the network training meanwhile.
-    #[arg(long, default_value_t = defaults().step_batches)]
+    #[arg(long, value_name = "N", default_value_t = defaults().step_batches)]
     pub step_batches: usize,
     /// Channels pruned together; 0: by the width of the group.
-    #[arg(long, default_value_t = defaults().chunk)]
+    #[arg(long, value_name = "N", default_value_t = defaults().chunk)]
     pub chunk: usize,
     /// Keep all residual branches; only widths change.
     #[arg(long)]
@@ -86,28 +86,28 @@ pub struct ChoiceArgs {
 #[command(next_help_heading = "Fine-tuning")]
 pub struct TuningArgs {
     /// Passes over the training data in all, those during pruning included; 0: none (BatchNorm is still re-estimated).
-    #[arg(long, default_value_t = defaults().recipe.epochs)]
+    #[arg(long, value_name = "N", default_value_t = defaults().recipe.epochs)]
     pub epochs: f64,
     /// Images per training step.
-    #[arg(long, default_value_t = defaults().recipe.batch_size)]
+    #[arg(long, value_name = "N", default_value_t = defaults().recipe.batch_size)]
     pub batch_size: usize,
     /// Highest learning rate; cosine decay to zero after the warm-up.
-    #[arg(long, default_value_t = defaults().recipe.lr)]
+    #[arg(long, value_name = "RATE", default_value_t = defaults().recipe.lr)]
     pub lr: f32,
     /// sgd (Nesterov momentum 0.9) or adamw.
     #[arg(long, default_value = "sgd", value_parser = ["sgd", "adamw"])]
     pub optimizer: String,
     /// Decay of weights (not of BatchNorm and biases).
-    #[arg(long, default_value_t = defaults().recipe.weight_decay)]
+    #[arg(long, value_name = "RATE", default_value_t = defaults().recipe.weight_decay)]
     pub weight_decay: f32,
     /// Steps of linear warm-up.
-    #[arg(long, default_value_t = defaults().recipe.warmup_steps)]
+    #[arg(long, value_name = "N", default_value_t = defaults().recipe.warmup_steps)]
     pub warmup_steps: usize,
     /// Label smoothing.
-    #[arg(long, default_value_t = defaults().recipe.label_smoothing)]
+    #[arg(long, value_name = "SHARE", default_value_t = defaults().recipe.label_smoothing)]
     pub label_smoothing: f32,
     /// Largest norm of the gradients; 0: no limit.
-    #[arg(long, default_value_t = defaults().recipe.clip_norm.unwrap_or(0.0))]
+    #[arg(long, value_name = "NORM", default_value_t = defaults().recipe.clip_norm.unwrap_or(0.0))]
     pub clip_norm: f32,
     /// Learn from the dense network, too: its share of the loss, 0 to 1 (1: no labels are used).
     #[arg(long, value_name = "SHARE", default_value_t = defaults().recipe.distill.map_or(0.0, |d| d.alpha), overrides_with = "no_distill")]
@@ -116,7 +116,7 @@ pub struct TuningArgs {
     #[arg(long, overrides_with = "distill")]
     pub no_distill: bool,
     /// Softening of both networks' outputs in distillation.
-    #[arg(long, default_value_t = defaults().recipe.distill.map_or(4.0, |d| d.temperature))]
+    #[arg(long, value_name = "T", default_value_t = defaults().recipe.distill.map_or(4.0, |d| d.temperature))]
     pub temperature: f32,
     /// Changes of training images: auto (by the data set), none, cifar (pad, crop, flip), imagenet (random part, flip).
     #[arg(long, default_value = "auto", value_parser = ["auto", "none", "cifar", "imagenet"])]

@@ -7,7 +7,7 @@ use serde::Serialize;
 use crate::arguments::{MeasureArgs, Shared};
 use crate::failure::{Failure, Result};
 use crate::files::load_model;
-use crate::numbers::{milliseconds, percent};
+use crate::numbers::{count, milliseconds, percent};
 use crate::output;
 
 #[derive(Serialize)]
@@ -148,14 +148,18 @@ fn text(measurements: &[Measurement], pairs: &[PairComparison]) -> String {
             ));
         }
         if !m.resolved {
-            out.push_str(&format!(
-                "\nnote: {} is known to ±{} only; give it more --time-limit or a quieter machine",
-                m.model,
-                percent(m.relative_half_width())
-            ));
+            out.push_str(&format!("\nnote: {}: {}", m.model, unresolved(m)));
         }
     }
     out
+}
+
+/// Why a latency is not known as asked.
+fn unresolved(m: &Measurement) -> String {
+    if m.relative_half_width() > m.protocol.precision {
+        return format!("the latency is known to ±{} only, ±{} was asked", percent(m.relative_half_width()), percent(m.protocol.precision));
+    }
+    format!("the machine drifted: {} were dropped, and too few are left to trust the interval", count(m.rounds_invalidated, "round"))
 }
 
 /// The comparisons must be decided; a single model's latency must be known.
@@ -169,10 +173,7 @@ fn judge(measurements: &[Measurement], pairs: &[PairComparison]) -> Result<()> {
         )));
     }
     match measurements {
-        [only] if !only.resolved => Err(Failure::Noise(format!(
-            "the noise is too high: the latency is known to ±{}; {remedy}",
-            percent(only.relative_half_width())
-        ))),
+        [only] if !only.resolved => Err(Failure::Noise(format!("the noise is too high: {}; {remedy}", unresolved(only)))),
         _ => Ok(()),
     }
 }

@@ -88,14 +88,14 @@ fn groups(free: &[&GroupRow], all: bool) -> String {
                 named(set, |g| &g.name),
                 set.len().to_string(),
                 g.channels.to_string(),
-                (g.channels * set.len()).to_string(),
+                thousands((g.channels * set.len()) as u64),
                 g.written_by.len().to_string(),
                 g.read_by.len().to_string(),
                 g.constraints.join("; "),
             ]
         })
         .collect();
-    rows.push(total(&[free.len().to_string(), String::new(), free.iter().map(|g| g.channels).sum::<usize>().to_string()], 6));
+    rows.push(total(&[free.len().to_string(), String::new(), thousands(free.iter().map(|g| g.channels as u64).sum())], 6));
     table(&["first written by", "groups", "channels each", "channels", "written by", "read by", "constraint"], &rows, &[6])
 }
 
@@ -113,10 +113,10 @@ fn frozen_groups(frozen: &[&GroupRow], all: bool) -> String {
         .iter()
         .map(|set| {
             let channels: usize = set.iter().map(|g| g.channels).sum();
-            vec![named(set, |g| &g.name), set.len().to_string(), channels.to_string(), reason(set[0])]
+            vec![named(set, |g| &g.name), set.len().to_string(), thousands(channels as u64), reason(set[0])]
         })
         .collect();
-    rows.push(total(&[frozen.len().to_string(), frozen.iter().map(|g| g.channels).sum::<usize>().to_string()], 3));
+    rows.push(total(&[frozen.len().to_string(), thousands(frozen.iter().map(|g| g.channels as u64).sum())], 3));
     table(&["group", "groups", "channels", "because"], &rows, &[3])
 }
 
