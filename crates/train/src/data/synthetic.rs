@@ -47,7 +47,7 @@ fn colour(rng: &mut ChaCha8Rng) -> Colour {
 
 /// The tint of a class, with so much scatter that it overlaps its neighbours': a hint, no proof.
 fn tint(class: u32, rng: &mut ChaCha8Rng) -> Colour {
-    let scatter: f32 = (0..4).map(|_| rng.random_range(-0.6..0.6f32)).sum();
+    let scatter: f32 = (0..4).map(|_| rng.random_range(-0.4..0.4f32)).sum();
     let hue = (class as f32 + scatter).rem_euclid(CLASSES as f32) * 6.0 / CLASSES as f32;
     let (saturation, value) = (rng.random_range(0.45..1.0f32), rng.random_range(120.0..245.0f32));
     // HSV: each primary falls off linearly with its distance on the circle of hues.
@@ -108,7 +108,7 @@ fn draw(image: &mut [u8], class: u32, rng: &mut ChaCha8Rng) {
         })
         .collect();
     let bar = Placed { class: 1, stretch: rng.random_range(2.0..3.5), ..Placed::random(1, 4.0..7.0, rng) };
-    let bar_colour = rng.random_bool(0.5).then(|| colour(rng));
+    let bar_colour = rng.random_bool(0.4).then(|| colour(rng));
     let noise = rng.random_range(6.0..20.0f32);
     let light = rng.random_range(0.7..1.25f32);
     for y in 0..SIDE {
