@@ -259,11 +259,24 @@ impl<'a> Session<'a> {
         let model = aim.stage.analysis.apply(&aim.decision(&choice))?;
         let measured = self.bench.relative(&self.run.journal, &self.dense.model, &[model], &decide_protocol())?;
         let measured = measured.into_iter().next().ok_or_else(|| Error::Setting("the runtime measured nothing".into()))?;
+        self.need_steady(&measured)?;
         let measured_s = measured.ratio * self.dense_s;
         let predicted_s = self.predict(aim, &choice);
         tried.push((choice, measured));
         self.observer.event(Event::Measured { attempt: tried.len(), predicted_s, measured_s });
         Ok(measured_s)
+    }
+
+    /// Refuses a ratio that noise leaves wider than the tolerance it is to be held against.
+    ///
+    /// # Errors
+    /// [`latency::Error::TooNoisy`].
+    pub(crate) fn need_steady(&self, measured: &Relative) -> Result<()> {
+        let noise = (measured.ci.1 - measured.ci.0) / 2.0 / measured.ratio;
+        if noise <= self.settings.tolerance {
+            return Ok(());
+        }
+        Err(latency::Error::TooNoisy { what: "the pruned network's latency".into(), noise, needed: self.settings.tolerance }.into())
     }
 
     /// Measures choices beside those tried that are predicted inside the tolerance, the most valuable first.

@@ -62,7 +62,7 @@ pub(super) fn run(session: &mut Session, cost: Cost) -> Result<Outcome> {
 }
 
 /// Weights of what lives in removable branches against everything else that are tried.
-const BALANCES: [f64; 5] = [0.25, 0.5, 1.0, 2.0, 4.0];
+const BALANCES: [f64; 6] = [1.0 / 16.0, 1.0 / 8.0, 0.25, 0.5, 1.0, 2.0];
 
 /// Depth against width: the measured damage of a branch and the saliency of channels are estimates of one thing made in two
 /// ways, so their balance is not known. A few balances are solved for, and the one whose network does best on held-out images
