@@ -63,7 +63,11 @@ impl Analysis {
         }
         let line = |g: &graph::Group| g.frozen.as_ref().map(|f| format!("  {} ({} channels): {}", g.name, g.size, f.reason));
         let reasons: Vec<String> = self.groups.groups.iter().filter_map(line).collect();
-        let reasons = if reasons.is_empty() { "  the network has no layer with channels (Conv, Gemm, MatMul with stored weights)".into() } else { reasons.join("\n") };
+        let reasons = if reasons.is_empty() {
+            "  the network has no layer with channels (Conv, Gemm, MatMul with stored weights)".into()
+        } else {
+            reasons.join("\n")
+        };
         Err(Error::NothingToPrune { model: self.model.origin(), reasons })
     }
 }

@@ -135,7 +135,13 @@ impl Bench {
             let mut pairs = c.pairs.iter().zip(&c.measurements[1..]);
             for (slot, key) in found.iter_mut().zip(&keys).filter(|(s, _)| s.is_none()) {
                 let Some((pair, m)) = pairs.next() else { break };
-                let r = Relative { ratio: pair.ratio, ci: pair.ci, median_s: m.median_s, dense_s: c.measurements[0].median_s, rounds: pair.rounds };
+                let r = Relative {
+                    ratio: pair.ratio,
+                    ci: pair.ci,
+                    median_s: m.median_s,
+                    dense_s: c.measurements[0].median_s,
+                    rounds: pair.rounds,
+                };
                 journal.record(key, &r, 0.0)?;
                 *slot = Some(r);
             }

@@ -39,7 +39,8 @@ impl FromStr for Budget {
         let error = || ParseBudgetError { text: text.to_owned() };
         let t = text.trim();
         // Longer suffixes first: `ms` and `us` end in `s`.
-        let units: [(&str, fn(f64) -> Budget); 7] = [
+        type Make = fn(f64) -> Budget;
+        let units: [(&str, Make); 7] = [
             ("ms", |v| Self::Seconds(v * 1e-3)),
             ("us", |v| Self::Seconds(v * 1e-6)),
             ("µs", |v| Self::Seconds(v * 1e-6)),

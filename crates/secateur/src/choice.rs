@@ -65,7 +65,8 @@ impl Space {
         let options = groups.groups.iter().filter(|g| g.frozen.is_none()).map(|g| {
             let step = if chunk > 0 { chunk } else { default_chunk(g.size) };
             let branch = innermost(g.id);
-            let mut counts: BTreeSet<usize> = (1..).map(|k| k * step).take_while(|&c| c < g.size).filter(|&c| c >= g.min_keep.max(1)).collect();
+            let mut counts: BTreeSet<usize> =
+                (1..).map(|k| k * step).take_while(|&c| c < g.size).filter(|&c| c >= g.min_keep.max(1)).collect();
             counts.insert(g.size);
             if branch.is_some() {
                 counts.insert(0);
@@ -121,7 +122,8 @@ impl<'a> Widths<'a> {
     /// Locates `layers` in the branches of `space`.
     pub fn new(groups: &'a Groups, layers: &'a [Layer], space: &Space) -> Self {
         let holds = |b: &BranchId, l: &Layer| groups.branches[b.0 as usize].nodes.contains(&l.node);
-        let inside = layers.iter().map(|l| space.branches.iter().enumerate().filter(|(_, b)| holds(b, l)).map(|(k, _)| k).collect()).collect();
+        let inside =
+            layers.iter().map(|l| space.branches.iter().enumerate().filter(|(_, b)| holds(b, l)).map(|(k, _)| k).collect()).collect();
         Self { groups, layers, inside }
     }
 
@@ -159,8 +161,12 @@ impl Values {
 
     /// What lives in removable branches counted `balance` times.
     pub fn weighted(&self, space: &Space, balance: f64) -> Self {
-        let group = |(g, v): (&GroupOptions, &Vec<f64>)| if g.branch.is_some() { v.iter().map(|x| x * balance).collect() } else { v.clone() };
-        Self { groups: space.groups.iter().zip(&self.groups).map(group).collect(), branches: self.branches.iter().map(|v| v * balance).collect() }
+        let group =
+            |(g, v): (&GroupOptions, &Vec<f64>)| if g.branch.is_some() { v.iter().map(|x| x * balance).collect() } else { v.clone() };
+        Self {
+            groups: space.groups.iter().zip(&self.groups).map(group).collect(),
+            branches: self.branches.iter().map(|v| v * balance).collect(),
+        }
     }
 
     /// Value of a choice, what every solver maximises.
@@ -180,12 +186,19 @@ pub fn joint_problem(space: &Space, widths: &Widths, layers: &[Layer], values: &
         .zip(&values.groups)
         .map(|(g, v)| Variable { name: format!("group {}", g.group.0), values: v.clone() })
         .collect();
-    variables.extend(values.branches.iter().zip(&space.branches).map(|(&v, b)| Variable { name: format!("branch {}", b.0), values: vec![0.0, v] }));
+    variables.extend(
+        values.branches.iter().zip(&space.branches).map(|(&v, b)| Variable { name: format!("branch {}", b.0), values: vec![0.0, v] }),
+    );
     let mut factors = Vec::new();
     for (k, g) in space.groups.iter().enumerate() {
         if let Some(b) = g.branch {
-            let costs = (0..g.counts.len()).flat_map(|c| [0, 1].map(|present| if (g.counts[c] == 0) == (present == 0) { 0.0 } else { f64::INFINITY }));
-            factors.push(Factor { name: format!("group {} lives in branch {}", g.group.0, space.branches[b].0), vars: vec![k, n + b], costs: costs.collect() });
+            let costs = (0..g.counts.len())
+                .flat_map(|c| [0, 1].map(|present| if (g.counts[c] == 0) == (present == 0) { 0.0 } else { f64::INFINITY }));
+            factors.push(Factor {
+                name: format!("group {} lives in branch {}", g.group.0, space.branches[b].0),
+                vars: vec![k, n + b],
+                costs: costs.collect(),
+            });
         }
     }
     for l in 0..layers.len() {
@@ -207,11 +220,18 @@ fn layer_factors(space: &Space, widths: &Widths, layers: &[Layer], costs: &dyn L
     vars.extend(widths.inside[l].iter().filter(|b| !told.contains(b)).map(|b| n + b));
     let sizes: Vec<usize> = vars.iter().map(|&v| if v < n { space.groups[v].counts.len() } else { 2 }).collect();
     let cost_at = |options: &[usize]| {
-        let gone = vars.iter().zip(options).any(|(&v, &o)| if v < n { space.groups[v].counts[o] == 0 && space.groups[v].branch.is_some_and(|b| widths.inside[l].contains(&b)) } else { o == 0 });
+        let gone = vars.iter().zip(options).any(|(&v, &o)| {
+            if v < n {
+                space.groups[v].counts[o] == 0 && space.groups[v].branch.is_some_and(|b| widths.inside[l].contains(&b))
+            } else {
+                o == 0
+            }
+        });
         if gone {
             return 0.0;
         }
-        let kept = |g: GroupId| vars[..groups].iter().position(|&v| space.groups[v].group == g).map(|p| space.groups[vars[p]].counts[options[p]]);
+        let kept =
+            |g: GroupId| vars[..groups].iter().position(|&v| space.groups[v].group == g).map(|p| space.groups[vars[p]].counts[options[p]]);
         let (i, o) = widths.of(l, &kept);
         costs.cost(l, i, o)
     };
@@ -267,7 +287,14 @@ pub fn neighbours(space: &Space, choice: &[usize]) -> Vec<Vec<usize>> {
 
 /// HALP's linearised problem: input widths frozen at `present`, each chunk costs the difference it makes to the layers that
 /// write its group. Returns the groups for the knapsack, and the cost of what is always kept.
-pub fn linearised(space: &Space, widths: &Widths, layers: &[Layer], values: &Values, costs: &dyn LayerCosts, present: &[usize]) -> (Vec<search::knapsack::Group>, f64) {
+pub fn linearised(
+    space: &Space,
+    widths: &Widths,
+    layers: &[Layer],
+    values: &Values,
+    costs: &dyn LayerCosts,
+    present: &[usize],
+) -> (Vec<search::knapsack::Group>, f64) {
     let now = space.kept(present);
     let writes = |l: usize, g: GroupId| layers[l].outputs.iter().any(|(x, _)| *x == g);
     let reads = |l: usize, g: GroupId| layers[l].inputs.iter().any(|(x, _)| *x == g);
@@ -288,7 +315,11 @@ pub fn linearised(space: &Space, widths: &Widths, layers: &[Layer], values: &Val
         let at = |count: usize| writers.iter().map(|&l| cost_at(l, &|x| if x == g.group { count } else { full(x) })).sum::<f64>();
         let first = g.counts.iter().position(|&c| c > 0).unwrap_or(0);
         let chunk = |c: usize| search::knapsack::Chunk { value: v[c] - v[c - 1], cost: at(g.counts[c]) - at(g.counts[c - 1]) };
-        search::knapsack::Group { name: format!("group {}", g.group.0), min_chunks: 0, chunks: (first + 1..g.counts.len()).map(chunk).collect() }
+        search::knapsack::Group {
+            name: format!("group {}", g.group.0),
+            min_chunks: 0,
+            chunks: (first + 1..g.counts.len()).map(chunk).collect(),
+        }
     });
     (groups.collect(), fixed)
 }

@@ -49,7 +49,12 @@ fn rows(settings: Settings, folder: &Path, shares: &[f64], observer: &mut dyn Ob
     let (wide_values, deep_values) = (Values::kept_saliency(&wide, &saliency), Values::kept_saliency(&deep, &saliency));
     let total: f64 = saliency.channels.values().flatten().sum();
     let by = |space, values, solver| Chooser::new(&stage, space, values, &costs, solver);
-    let choosers = [by(&wide, &wide_values, Solver::Published), by(&wide, &wide_values, Solver::Exact), by(&wide, &wide_values, Solver::Joint), by(&deep, &deep_values, Solver::Joint)];
+    let choosers = [
+        by(&wide, &wide_values, Solver::Published),
+        by(&wide, &wide_values, Solver::Exact),
+        by(&wide, &wide_values, Solver::Joint),
+        by(&deep, &deep_values, Solver::Joint),
+    ];
     let dense = choosers[2].dense_cost();
     let mut all = Vec::new();
     for &share in shares {

@@ -81,7 +81,9 @@ pub enum Error {
         best_s: f64,
     },
     /// The pruned network is not the masked twin.
-    #[error("the pruned model does not compute what its masked twin computes: output `{output}` differs by {difference:e} (scale {scale:e}); it was not written. This is a defect: please report the model")]
+    #[error(
+        "the pruned model does not compute what its masked twin computes: output `{output}` differs by {difference:e} (scale {scale:e}); it was not written. This is a defect: please report the model"
+    )]
     TwinMismatch {
         /// Output.
         output: String,

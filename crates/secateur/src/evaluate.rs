@@ -1,7 +1,7 @@
 //! Accuracy of a network on labelled data, through the interpreter or through a runtime.
 
 use graph::{InputShapes, Model};
-use latency::{Tensor, TargetSpec};
+use latency::{TargetSpec, Tensor};
 use train::Network;
 use train::data::{DataSpec, Dataset, Normalization, Options, Split};
 
@@ -59,7 +59,10 @@ fn through_runtime(model: &Model, data: &Dataset, spec: &TargetSpec, limit: Opti
         }
         let shape = data.batch_shape(size);
         let outputs = prepared.run_with(&[Tensor::f32(shape, inputs)])?;
-        let logits = outputs.first().and_then(Tensor::as_f32).ok_or_else(|| Error::Setting("the network's first output is not a float tensor".into()))?;
+        let logits = outputs
+            .first()
+            .and_then(Tensor::as_f32)
+            .ok_or_else(|| Error::Setting("the network's first output is not a float tensor".into()))?;
         let classes = logits.len() / size;
         for (k, &label) in batch.labels.iter().enumerate() {
             let row = &logits[k * classes..(k + 1) * classes];

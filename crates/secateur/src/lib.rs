@@ -33,7 +33,7 @@ pub use bench::{Bench, Probes, Relative, default_table};
 pub use budget::{Budget, ParseBudgetError, format_seconds};
 pub use choice::{GroupOptions, Space, Values, Widths, default_chunk, from_prefixes, joint_problem, linearised};
 pub use compare::{SolverRow, compare_solvers};
-pub use cost::{Calibration, Family, Features, LatencyTable, LayerCosts, Macs, StageCosts, WidthRange, dense_layer};
+pub use cost::{Calibration, Family, Features, LatencyTable, LayerCosts, Macs, Measure, StageCosts, WidthRange, dense_layer};
 pub use demo::{DemoReport, demo, residual_network};
 pub use error::{Error, Result};
 pub use evaluate::{Engine, evaluate};

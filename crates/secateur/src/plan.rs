@@ -79,7 +79,8 @@ impl LayerWidth {
     /// Compares the layers of two networks by name.
     pub fn compare(dense: &Analysis, pruned: &Analysis) -> Vec<Self> {
         let width = |a: &Analysis, l: &graph::Layer| crate::cost::dense_layer(&a.graph, &a.facts, l.node).1;
-        let kept: std::collections::HashMap<&str, usize> = pruned.layers.iter().map(|l| (pruned.graph.node(l.node).name.as_str(), width(pruned, l))).collect();
+        let kept: std::collections::HashMap<&str, usize> =
+            pruned.layers.iter().map(|l| (pruned.graph.node(l.node).name.as_str(), width(pruned, l))).collect();
         let row = |l: &graph::Layer| {
             let name = &dense.graph.node(l.node).name;
             Self { name: name.clone(), dense: width(dense, l), kept: kept.get(name.as_str()).copied().unwrap_or(0) }

@@ -110,7 +110,14 @@ fn confirm(session: &mut Session, model: &Model) -> Result<Relative> {
 
 fn row(name: &str, analysis: &Analysis, latency_s: f64, test_accuracy: Option<f64>) -> Result<Row> {
     let costs = analysis.costs();
-    Ok(Row { name: name.into(), latency_s, params: costs.params as u64, macs: costs.macs as u64, bytes: analysis.model.to_bytes()?.len() as u64, test_accuracy })
+    Ok(Row {
+        name: name.into(),
+        latency_s,
+        params: costs.params,
+        macs: costs.macs,
+        bytes: analysis.model.to_bytes()?.len() as u64,
+        test_accuracy,
+    })
 }
 
 impl Session<'_> {

@@ -225,7 +225,10 @@ impl TaylorAccumulator {
     /// No usable mini-batch was seen.
     pub fn finish(self) -> Result<Saliency> {
         if self.batches == 0 {
-            return Err(Error::Setting("no mini-batch gave a finite gradient: the learning rate is too high, or the data do not fit the network's preprocessing".into()));
+            return Err(Error::Setting(
+                "no mini-batch gave a finite gradient: the learning rate is too high, or the data do not fit the network's preprocessing"
+                    .into(),
+            ));
         }
         let n = self.batches as f64;
         let channels = self.total.into_iter().map(|(id, v)| (id, v.into_iter().map(|x| x / n).collect())).collect();

@@ -144,14 +144,16 @@ impl<'a> Session<'a> {
         let count = self.settings.calibration_networks;
         self.stage(&format!("calibrating the table on {count} sub-networks"))?;
         let space = Space::new(&self.dense.groups, self.settings.chunk, true);
-        let ranks = Sources::find(&self.dense.graph, &self.dense.groups, crate::Criterion::Magnitude).from_weights(&self.dense.model, &self.dense.groups);
+        let ranks = Sources::find(&self.dense.graph, &self.dense.groups, crate::Criterion::Magnitude)
+            .from_weights(&self.dense.model, &self.dense.groups);
         let widths = Widths::new(&self.dense.groups, &self.dense.layers, &space);
         let mut rng = ChaCha8Rng::seed_from_u64(self.settings.seed ^ 0xca11);
         let mut points: Vec<(Features, f64)> = vec![(table.features(&widths.all(&space, &space.keep_all())), self.dense_s)];
         let choices: Vec<Vec<usize>> = (0..count).map(|k| random_choice(&space, &mut rng, (k + 1) as f64 / (count + 1) as f64)).collect();
         for (k, batch) in choices.chunks(3).enumerate() {
             self.heed_stop()?;
-            let models = batch.iter().map(|c| self.dense.apply(&space.decision(&self.dense.groups, &ranks, c))).collect::<Result<Vec<_>>>()?;
+            let models =
+                batch.iter().map(|c| self.dense.apply(&space.decision(&self.dense.groups, &ranks, c))).collect::<Result<Vec<_>>>()?;
             let measured = self.bench.relative(&self.run.journal, &self.dense.model, &models, &calibration_protocol())?;
             for (choice, m) in batch.iter().zip(measured) {
                 points.push((table.features(&widths.all(&space, choice)), m.ratio * self.dense_s));
@@ -168,7 +170,8 @@ impl<'a> Session<'a> {
     fn check_floor(&mut self, table: &LatencyTable) -> Result<()> {
         let space = Space::new(&self.dense.groups, self.settings.chunk, self.depth());
         let widths = Widths::new(&self.dense.groups, &self.dense.layers, &space);
-        let values = Values { groups: space.groups.iter().map(|g| vec![0.0; g.counts.len()]).collect(), branches: vec![0.0; space.branches.len()] };
+        let values =
+            Values { groups: space.groups.iter().map(|g| vec![0.0; g.counts.len()]).collect(), branches: vec![0.0; space.branches.len()] };
         let problem = joint_problem(&space, &widths, &self.dense.layers, &values, table);
         let floor_s = search::joint::min_cost(&problem, &search::Limits::default())?.cost + table.constant();
         let estimate_s = self.learning.as_ref().and_then(|l| l.estimate_s(&self.settings));
@@ -220,17 +223,21 @@ impl<'a> Session<'a> {
             if (low_s..=self.budget_s).contains(&latency_s) {
                 break;
             }
-            if latency_s > self.budget_s { above = Some(above.map_or(inner, |a| a.min(inner))) } else { below = Some(below.map_or(inner, |b| b.max(inner))) }
+            if latency_s > self.budget_s {
+                above = Some(above.map_or(inner, |a| a.min(inner)))
+            } else {
+                below = Some(below.map_or(inner, |b| b.max(inner)))
+            }
             let wanted = inner * self.target_s() / latency_s;
             inner = match (below, above) {
                 // Inside the bracket; its middle where the guess falls on an end.
                 (Some(b), Some(a)) if wanted <= b || wanted >= a => (a + b) / 2.0,
                 _ => wanted,
             };
-            if let (Some(b), Some(a)) = (below, above) {
-                if (a - b) / a < self.settings.tolerance / 20.0 {
-                    break;
-                }
+            if let (Some(b), Some(a)) = (below, above)
+                && (a - b) / a < self.settings.tolerance / 20.0
+            {
+                break;
             }
         }
         let lands = |r: &Relative| (low_s..=self.budget_s).contains(&(r.ratio * self.dense_s));

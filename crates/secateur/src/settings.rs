@@ -138,14 +138,20 @@ impl Settings {
     /// A setting outside its range, by name.
     pub fn check(&self) -> Result<()> {
         let range = |name: &str, value: f64, low: f64, high: f64| {
-            if (low..=high).contains(&value) { Ok(()) } else { Err(Error::Setting(format!("{name} is {value}; it must lie between {low} and {high}"))) }
+            if (low..=high).contains(&value) {
+                Ok(())
+            } else {
+                Err(Error::Setting(format!("{name} is {value}; it must lie between {low} and {high}")))
+            }
         };
         range("--tolerance", self.tolerance, 0.001, 0.5)?;
         range("--holdout", self.holdout, 0.0, 0.5)?;
         range("--steps", self.steps as f64, 1.0, 1000.0)?;
         range("--latency-batch", self.latency_batch as f64, 1.0, 4096.0)?;
         if self.data.is_none() && (self.recipe.epochs > 0.0 || self.criterion.needs_gradients()) {
-            return Err(Error::Setting("fine-tuning and Taylor saliency need data: give `--data`, or `--epochs 0 --criterion magnitude`".into()));
+            return Err(Error::Setting(
+                "fine-tuning and Taylor saliency need data: give `--data`, or `--epochs 0 --criterion magnitude`".into(),
+            ));
         }
         Ok(())
     }

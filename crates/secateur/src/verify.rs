@@ -64,7 +64,8 @@ pub fn compare(twin: &Model, smaller: &Model, runtime: &dyn Runtime) -> Result<T
                 return Err(Error::TwinMismatch { output, difference: f64::INFINITY, scale: 1.0 });
             };
             let relative = difference / scale.max(SMALLEST_SCALE);
-            if !(relative <= TOLERANCE) {
+            // A NaN is a difference, too.
+            if relative.is_nan() || relative > TOLERANCE {
                 return Err(Error::TwinMismatch { output, difference, scale });
             }
             worst = worst.max(relative);
@@ -80,7 +81,8 @@ fn difference(a: &Tensor, b: &Tensor) -> Option<(f64, f64)> {
     }
     match (&a.data, &b.data) {
         (TensorData::F32(x), TensorData::F32(y)) => {
-            let worst = x.iter().zip(y).map(|(p, q)| f64::from((p - q).abs())).fold(0.0, |m, d| if d.is_nan() { f64::INFINITY } else { d.max(m) });
+            let worst =
+                x.iter().zip(y).map(|(p, q)| f64::from((p - q).abs())).fold(0.0, |m, d| if d.is_nan() { f64::INFINITY } else { d.max(m) });
             Some((worst, x.iter().map(|p| f64::from(p.abs())).fold(0.0, f64::max)))
         }
         (x, y) => (x == y).then_some((0.0, 1.0)),

@@ -2,7 +2,10 @@
 
 use graph::InputShapes;
 use proptest::prelude::*;
-use secateur::{Analysis, Criterion, LayerCosts, Macs, Saliency, Sources, Space, Values, Widths, dense_layer, from_prefixes, joint_problem, linearised, residual_network};
+use secateur::{
+    Analysis, Criterion, LayerCosts, Macs, Saliency, Sources, Space, Values, Widths, dense_layer, from_prefixes, joint_problem, linearised,
+    residual_network,
+};
 
 fn network() -> Analysis {
     Analysis::new(residual_network(&[8, 16], 2, 5, 3), &InputShapes::batch(1)).expect("analysis")
@@ -17,7 +20,11 @@ struct Steps;
 
 impl LayerCosts for Steps {
     fn cost(&self, layer: usize, i: usize, o: usize) -> f64 {
-        if i == 0 || o == 0 { 0.0 } else { 1.0 + layer as f64 + (i.div_ceil(3) * o.div_ceil(5)) as f64 + if o % 4 == 1 { 2.5 } else { 0.0 } }
+        if i == 0 || o == 0 {
+            0.0
+        } else {
+            1.0 + layer as f64 + (i.div_ceil(3) * o.div_ceil(5)) as f64 + if o % 4 == 1 { 2.5 } else { 0.0 }
+        }
     }
 }
 

@@ -17,8 +17,15 @@ fn best(mut f: impl FnMut() -> Vec<f32>) -> f64 {
 fn main() {
     for (c, o, h, s) in [(3, 16, 32, 1), (16, 16, 32, 1), (16, 32, 32, 2), (32, 32, 16, 1), (64, 64, 8, 1), (11, 11, 32, 1)] {
         let shape = Shape {
-            batch: 128, channels: [c, o], groups: 1, input: [h, h], kernel: [3, 3], stride: [s, s],
-            dilation: [1, 1], before: [1, 1], after: [1, 1],
+            batch: 128,
+            channels: [c, o],
+            groups: 1,
+            input: [h, h],
+            kernel: [3, 3],
+            stride: [s, s],
+            dilation: [1, 1],
+            before: [1, 1],
+            after: [1, 1],
         };
         let [oh, ow] = shape.output();
         let x: Vec<f32> = (0..128 * c * h * h).map(|i| (i % 17) as f32 - 8.0).collect();
@@ -28,7 +35,15 @@ fn main() {
         let f = best(|| forward(&shape, &x, &w, None, None, false));
         let i = best(|| backward_input(&shape, &dy, &w));
         let k = best(|| backward_weight(&shape, &x, &dy));
-        println!("{c}->{o} {h} s{s}: fwd {:.2} ms {:.0} GF/s, dx {:.2} ms {:.0}, dw {:.2} ms {:.0}, total {:.2} ms",
-            f * 1e3, gf / f, i * 1e3, gf / i, k * 1e3, gf / k, (f + i + k) * 1e3);
+        println!(
+            "{c}->{o} {h} s{s}: fwd {:.2} ms {:.0} GF/s, dx {:.2} ms {:.0}, dw {:.2} ms {:.0}, total {:.2} ms",
+            f * 1e3,
+            gf / f,
+            i * 1e3,
+            gf / i,
+            k * 1e3,
+            gf / k,
+            (f + i + k) * 1e3
+        );
     }
 }

@@ -23,7 +23,9 @@ fn main() -> Result<()> {
         let mut watch = |p: &Progress| {
             times.push(last.elapsed().as_secs_f64());
             last = Instant::now();
-            if p.step.is_multiple_of(20) { println!("{} loss {:.4} acc {:.3} left {:?}", p.step, p.loss, p.accuracy, p.left); }
+            if p.step.is_multiple_of(20) {
+                println!("{} loss {:.4} acc {:.3} left {:?}", p.step, p.loss, p.accuracy, p.left);
+            }
             if p.step >= steps { ControlFlow::Break(()) } else { ControlFlow::Continue(()) }
         };
         let report = fit(&mut network, None, &data, &recipe, &mut Hooks { progress: Some(&mut watch), ..Default::default() })?;

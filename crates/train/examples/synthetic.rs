@@ -17,7 +17,13 @@ fn main() -> Result<()> {
     let mut network = Network::compile(&support::residual(&widths, 32, 10, 1))?;
     let options = Options::for_network(&network, Normalization::imagenet())?;
     let data = Dataset::open(&DataSpec::Synthetic { train: at(0, 8000.0) as usize, test: 2000, seed: 0 }, options)?;
-    let recipe = Recipe { epochs: at(1, 5.0), lr: at(2, 0.1) as f32, batch_size: 64, augment: Augment { flip: false, pad_crop: Some(2), ..Augment::none() }, ..Recipe::default() };
+    let recipe = Recipe {
+        epochs: at(1, 5.0),
+        lr: at(2, 0.1) as f32,
+        batch_size: 64,
+        augment: Augment { flip: false, pad_crop: Some(2), ..Augment::none() },
+        ..Recipe::default()
+    };
     let mut watch = |p: &Progress| {
         if p.step.is_multiple_of(50) {
             println!("step {} of {}: loss {:.3}, accuracy {:.2}, {:?}", p.step, p.steps, p.loss, p.accuracy, p.elapsed);

@@ -38,12 +38,7 @@ pub struct NormGradients<B: Backend> {
 pub trait Kernels: Backend {
     /// Two-dimensional convolution of `x` `[N, C, H, W]` with `w` `[O, C/groups, KH, KW]`, plus
     /// `bias` `[O]`.
-    fn conv(
-        x: FloatTensor<Self>,
-        w: FloatTensor<Self>,
-        bias: Option<FloatTensor<Self>>,
-        shape: conv::Shape,
-    ) -> FloatTensor<Self>;
+    fn conv(x: FloatTensor<Self>, w: FloatTensor<Self>, bias: Option<FloatTensor<Self>>, shape: conv::Shape) -> FloatTensor<Self>;
 
     /// Convolution followed by a sum with `residual` and a Relu, as asked; for inference.
     fn conv_then(
@@ -252,12 +247,7 @@ pub mod reference {
 
     fn inner_of(x: &Shape, shape: &conv::Shape) -> [burn_backend::Slice; 4] {
         let [top, left] = shape.before;
-        [
-            (0..x[0]).into(),
-            (0..x[1]).into(),
-            (top..top + x[2]).into(),
-            (left..left + x[3]).into(),
-        ]
+        [(0..x[0]).into(), (0..x[1]).into(), (top..top + x[2]).into(), (left..left + x[3]).into()]
     }
 
     fn unpadded_options(shape: &conv::Shape) -> ConvOptions<2> {
@@ -268,12 +258,7 @@ pub mod reference {
     }
 
     /// See [`Kernels::conv`].
-    pub fn conv<B: Backend>(
-        x: FloatTensor<B>,
-        w: FloatTensor<B>,
-        bias: Option<FloatTensor<B>>,
-        shape: conv::Shape,
-    ) -> FloatTensor<B> {
+    pub fn conv<B: Backend>(x: FloatTensor<B>, w: FloatTensor<B>, bias: Option<FloatTensor<B>>, shape: conv::Shape) -> FloatTensor<B> {
         B::conv2d(padded::<B>(x, &shape), w, bias, unpadded_options(&shape))
     }
 
@@ -420,12 +405,7 @@ impl<B: Gradients> Backward<B, 4> for NormResidualStep {
 }
 
 impl<B: Gradients, C: CheckpointStrategy> Kernels for Autodiff<B, C> {
-    fn conv(
-        x: FloatTensor<Self>,
-        w: FloatTensor<Self>,
-        bias: Option<FloatTensor<Self>>,
-        shape: conv::Shape,
-    ) -> FloatTensor<Self> {
+    fn conv(x: FloatTensor<Self>, w: FloatTensor<Self>, bias: Option<FloatTensor<Self>>, shape: conv::Shape) -> FloatTensor<Self> {
         let (x, node_x) = x.into_parts();
         let (w, node_w) = w.into_parts();
         match bias {

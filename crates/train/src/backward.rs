@@ -1,8 +1,8 @@
 //! One pass forward and backward: the loss of a batch and its gradient for every parameter.
 
 use burn_autodiff::Autodiff;
-use burn_backend::tensor::FloatTensor;
 use burn_backend::ops::FloatTensorOps;
+use burn_backend::tensor::FloatTensor;
 use burn_backend::{AutodiffBackend, DType};
 use burn_flex::Flex;
 
@@ -82,11 +82,8 @@ where
 {
     type A<B> = Autodiff<B>;
     let leaf = |shape: &[usize], values: Vec<f32>| tensors::from_f32::<A<B>>(shape, values, dtype);
-    let params: Vec<FloatTensor<A<B>>> = network
-        .params()
-        .iter()
-        .map(|p| A::<B>::float_set_require_grad(leaf(&p.shape, p.values.clone()), true))
-        .collect();
+    let params: Vec<FloatTensor<A<B>>> =
+        network.params().iter().map(|p| A::<B>::float_set_require_grad(leaf(&p.shape, p.values.clone()), true)).collect();
     let inputs = inputs.into_iter().map(|(shape, values)| leaf(&shape, values)).collect();
     let pass = network.pass::<A<B>>(inputs, params.clone(), mode, dtype, &[], seed)?;
     let host: Vec<Vec<f32>> = pass.outputs.iter().map(|o| tensors::to_f32::<A<B>>(o.clone())).collect();

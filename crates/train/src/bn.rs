@@ -30,7 +30,8 @@ pub fn reestimate(network: &mut Network, data: &Dataset, batches: usize, batch_s
     if network.running().is_empty() || batches == 0 {
         return Ok(0);
     }
-    let mut sums: Vec<(Vec<f64>, Vec<f64>)> = network.running().iter().map(|r| (vec![0.0; r.mean.len()], vec![0.0; r.mean.len()])).collect();
+    let mut sums: Vec<(Vec<f64>, Vec<f64>)> =
+        network.running().iter().map(|r| (vec![0.0; r.mean.len()], vec![0.0; r.mean.len()])).collect();
     let mut used = 0;
     let mut epoch = 0;
     while used < batches {

@@ -114,7 +114,8 @@ impl Checkpoint {
     pub fn restore(&self, path: &Path, network: &mut Network, state: &mut State) -> Result<usize> {
         let expected: Vec<(String, usize)> = tensors(network, state).into_iter().map(|(n, v)| (n, v.len())).collect();
         if expected != self.head.tensors {
-            let reason = "it belongs to another network (names or sizes of tensors differ); remove it or give the network it was made from".into();
+            let reason =
+                "it belongs to another network (names or sizes of tensors differ); remove it or give the network it was made from".into();
             return Err(Error::Checkpoint { path: path.to_owned(), reason });
         }
         let mut values = self.values.iter();

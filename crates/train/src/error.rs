@@ -55,7 +55,9 @@ pub enum Error {
     #[error("recipe: {0}")]
     Recipe(String),
     /// Training went to NaN or infinity.
-    #[error("training diverged: {dropped} batches in a row had a loss that is not finite (epoch {epoch}, step {step}); lower the learning rate or clip gradients")]
+    #[error(
+        "training diverged: {dropped} batches in a row had a loss that is not finite (epoch {epoch}, step {step}); lower the learning rate or clip gradients"
+    )]
     Diverged {
         /// Batches dropped in a row.
         dropped: usize,

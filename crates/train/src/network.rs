@@ -78,12 +78,7 @@ pub(crate) enum Step {
     /// One node.
     Node(NodeId),
     /// A convolution or normalisation with what follows it: normalisation, sum, Relu.
-    Fused {
-        conv: Option<NodeId>,
-        norm: Option<NodeId>,
-        add: Option<(NodeId, ValueId)>,
-        relu: Option<NodeId>,
-    },
+    Fused { conv: Option<NodeId>, norm: Option<NodeId>, add: Option<(NodeId, ValueId)>, relu: Option<NodeId> },
 }
 
 /// A network that can be run, trained and written back.
@@ -179,7 +174,14 @@ impl Network {
                 let (mean_name, mean) = read(3)?;
                 let (variance_name, variance) = read(4)?;
                 self.running_of.insert(node.id, self.running.len());
-                self.running.push(Running { node: node.name.clone(), names: [mean_name, variance_name], mean, variance, momentum, id: node.id });
+                self.running.push(Running {
+                    node: node.name.clone(),
+                    names: [mean_name, variance_name],
+                    mean,
+                    variance,
+                    momentum,
+                    id: node.id,
+                });
             }
         }
         Ok(())
@@ -279,16 +281,21 @@ impl Network {
             let Some(mut out) = node.output(0) else { continue };
             let mut last = node.id;
             let mut members = vec![node.id];
-            if is_conv && let Some(next) = self.only_reader(out).filter(|n| matches!(n.op, Op::BatchNormalization(_)) && n.input(0) == Some(out)) {
+            if is_conv
+                && let Some(next) = self.only_reader(out).filter(|n| matches!(n.op, Op::BatchNormalization(_)) && n.input(0) == Some(out))
+            {
                 norm = Some(next.id);
                 members.push(next.id);
                 (last, out) = (next.id, next.output(0).unwrap_or(out));
             }
             let mut add = None;
-            if let Some(next) = self.only_reader(out).filter(|n| matches!(n.op, Op::Binary(Binary::Add)) && n.inputs.len() == 2 && !taken[n.id.index()]) {
+            if let Some(next) =
+                self.only_reader(out).filter(|n| matches!(n.op, Op::Binary(Binary::Add)) && n.inputs.len() == 2 && !taken[n.id.index()])
+            {
                 let other = next.inputs.iter().flatten().copied().find(|v| *v != out);
                 // A sum with itself, or one that broadcasts, stays as it is.
-                let same_shape = self.facts(1).ok().is_some_and(|f| other.is_some_and(|o| f.shape(o).is_some() && f.shape(o) == f.shape(out)));
+                let same_shape =
+                    self.facts(1).ok().is_some_and(|f| other.is_some_and(|o| f.shape(o).is_some() && f.shape(o) == f.shape(out)));
                 let stored = other.is_some_and(|o| self.graph.is_stored(o));
                 if let Some(other) = other.filter(|_| same_shape && !stored) {
                     add = Some((next.id, other));
@@ -347,10 +354,20 @@ impl Network {
     ///
     /// # Errors
     /// As [`Network::forward`].
-    pub fn forward_with<B: Kernels>(&self, inputs: &[Tensor], mode: Mode, names: &[&str], dtype: DType) -> Result<(Vec<Tensor>, Vec<Tensor>)> {
+    pub fn forward_with<B: Kernels>(
+        &self,
+        inputs: &[Tensor],
+        mode: Mode,
+        names: &[&str],
+        dtype: DType,
+    ) -> Result<(Vec<Tensor>, Vec<Tensor>)> {
         let mut keep = Vec::new();
         for name in names {
-            keep.push(self.graph.find(name).ok_or_else(|| Error::Input { input: (*name).into(), reason: "the network has no value of this name".into() })?);
+            keep.push(
+                self.graph
+                    .find(name)
+                    .ok_or_else(|| Error::Input { input: (*name).into(), reason: "the network has no value of this name".into() })?,
+            );
         }
         let params: Vec<FloatTensor<B>> = self.params.iter().map(|p| tensors::from_f32::<B>(&p.shape, p.values.clone(), dtype)).collect();
         let inputs = inputs

@@ -68,7 +68,11 @@ impl Recipe {
 
     /// What is minimised.
     pub fn objective(&self) -> Objective {
-        if self.mean_squared { Objective::MeanSquared } else { Objective::Classify { smoothing: self.label_smoothing, distill: self.distill } }
+        if self.mean_squared {
+            Objective::MeanSquared
+        } else {
+            Objective::Classify { smoothing: self.label_smoothing, distill: self.distill }
+        }
     }
 
     /// # Errors

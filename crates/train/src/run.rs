@@ -122,7 +122,9 @@ impl<'a, B: Kernels> At<'_, 'a, B> {
             if let Some(expected) = self.run.facts.shape(v) {
                 let found = tensor.shape();
                 if found.as_slice() != expected {
-                    return Err(self.unsupported(format!("its result has shape {found:?} where {expected:?} was expected; this is a defect of the program")));
+                    return Err(self.unsupported(format!(
+                        "its result has shape {found:?} where {expected:?} was expected; this is a defect of the program"
+                    )));
                 }
             }
             self.run.set(v, tensor);

@@ -110,7 +110,17 @@ proptest! {
 
 #[test]
 fn the_shapes_of_common_networks_agree_with_the_definition() {
-    let base = Shape { batch: 3, channels: [16, 16], groups: 1, input: [32, 32], kernel: [3, 3], stride: [1, 1], dilation: [1, 1], before: [1, 1], after: [1, 1] };
+    let base = Shape {
+        batch: 3,
+        channels: [16, 16],
+        groups: 1,
+        input: [32, 32],
+        kernel: [3, 3],
+        stride: [1, 1],
+        dilation: [1, 1],
+        before: [1, 1],
+        after: [1, 1],
+    };
     let depthwise = Shape { channels: [24, 24], groups: 24, input: [14, 14], ..base };
     let pointwise = Shape { channels: [40, 24], kernel: [1, 1], before: [0, 0], after: [0, 0], input: [8, 8], ..base };
     for shape in [

@@ -18,7 +18,8 @@ fn real_networks_agree_with_onnx_runtime_and_have_finite_gradients() {
     let cases: Vec<Value> = serde_json::from_str(include_str!("reference/models.json")).unwrap();
     for case in &cases {
         let file = case["file"].as_str().unwrap();
-        let network = Network::compile(&Model::load(std::path::Path::new(&folder).join("models").join(file)).unwrap()).unwrap_or_else(|e| panic!("{file}: {e}"));
+        let network = Network::compile(&Model::load(std::path::Path::new(&folder).join("models").join(file)).unwrap())
+            .unwrap_or_else(|e| panic!("{file}: {e}"));
         let shape: Vec<usize> = case["shape"].as_array().unwrap().iter().map(|d| d.as_u64().unwrap() as usize).collect();
         let input: Vec<f32> = (0..shape.iter().product::<usize>()).map(|i| ((i * 37 % 101) as f32 - 50.0) / 64.0).collect();
         let outputs = network.forward(&[Tensor::f32(shape.clone(), input.clone())], Mode::Eval).unwrap_or_else(|e| panic!("{file}: {e}"));
@@ -29,7 +30,12 @@ fn real_networks_agree_with_onnx_runtime_and_have_finite_gradients() {
             let every = (found.len() / 16).max(1);
             for (i, e) in expected["some"].as_array().unwrap().iter().enumerate() {
                 let difference = (f64::from(found[i * every]) - e.as_f64().unwrap()).abs();
-                assert!(difference < 2e-3 * scale.max(e.as_f64().unwrap().abs()), "{file} [{}]: {} instead of {e}", i * every, found[i * every]);
+                assert!(
+                    difference < 2e-3 * scale.max(e.as_f64().unwrap().abs()),
+                    "{file} [{}]: {} instead of {e}",
+                    i * every,
+                    found[i * every]
+                );
             }
         }
         let step = backward_with::<Flex>(&network, vec![(shape, input)], Mode::Train, DType::F32, 0, |outputs| {

@@ -105,7 +105,12 @@ fn gradients_agree_with_finite_differences() {
             let size: f64 = exact.gradients[i].iter().zip(&direction).map(|(g, d)| (f64::from(*g) * f64::from(*d)).abs()).sum();
             let kinked = case.name.contains("elu") || case.name.contains("Relu");
             let tolerance = if kinked { 5e-2 } else { 4e-3 };
-            assert!((difference - along).abs() <= tolerance * size.max(1.0), "{}, {}: {along} by the tape, {difference} by differences", case.name, param.name);
+            assert!(
+                (difference - along).abs() <= tolerance * size.max(1.0),
+                "{}, {}: {along} by the tape, {difference} by differences",
+                case.name,
+                param.name
+            );
         }
     }
 }

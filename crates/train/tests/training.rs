@@ -33,7 +33,8 @@ fn training_lowers_the_loss_and_beats_chance() {
         losses.push(p.loss);
         ControlFlow::Continue(())
     };
-    let report = fit(&mut n, None, &d, &Recipe { epochs: 3.0, ..recipe() }, &mut Hooks { progress: Some(&mut watch), ..Hooks::default() }).unwrap();
+    let report =
+        fit(&mut n, None, &d, &Recipe { epochs: 3.0, ..recipe() }, &mut Hooks { progress: Some(&mut watch), ..Hooks::default() }).unwrap();
     assert_eq!((report.steps, report.dropped), (3 * (1440 / 32), 0));
     assert!(losses[losses.len() - 1] < losses[0], "{losses:?}");
     let after = evaluate(&n, &d, Split::Test, None).unwrap();
@@ -62,8 +63,16 @@ fn a_resumed_training_ends_with_the_parameters_of_an_undisturbed_one() {
     let error = fit(&mut fresh, None, &d, &recipe, &mut Hooks { checkpoint: Some((file.clone(), 4)), ..Hooks::default() }).unwrap_err();
     assert!(error.to_string().contains("training.ckpt") && error.to_string().contains("remove the file"), "{error}");
     let mut other = Network::compile(&support::residual(&[8, 12], 32, 10, 1)).unwrap();
-    fit(&mut network(), None, &d, &Recipe { epochs: 0.2, ..recipe.clone() }, &mut Hooks { checkpoint: Some((folder.path().join("b"), 1)), ..Hooks::default() }).unwrap();
-    let error = fit(&mut other, None, &d, &recipe, &mut Hooks { checkpoint: Some((folder.path().join("b"), 1)), ..Hooks::default() }).unwrap_err();
+    fit(
+        &mut network(),
+        None,
+        &d,
+        &Recipe { epochs: 0.2, ..recipe.clone() },
+        &mut Hooks { checkpoint: Some((folder.path().join("b"), 1)), ..Hooks::default() },
+    )
+    .unwrap();
+    let error =
+        fit(&mut other, None, &d, &recipe, &mut Hooks { checkpoint: Some((folder.path().join("b"), 1)), ..Hooks::default() }).unwrap_err();
     assert!(error.to_string().contains("another network"), "{error}");
 }
 
@@ -197,7 +206,7 @@ fn wrong_inputs_and_recipes_are_refused_with_a_remedy() {
     let d = data(&n, 64);
     let too_large = Recipe { batch_size: 4096, epochs: 1.0, ..recipe() };
     let report = fit(&mut n, None, &d, &too_large, &mut Hooks::default());
-    assert!(matches!(&report, Err(Error::Data { .. })) , "{report:?}");
+    assert!(matches!(&report, Err(Error::Data { .. })), "{report:?}");
     let few = Network::compile(&support::residual(&[8], 32, 4, 1)).unwrap();
     let error = fit(&mut few.clone(), None, &d, &recipe(), &mut Hooks::default()).unwrap_err().to_string();
     assert!(error.contains("highest label is 9") && error.contains("4 outputs"), "{error}");

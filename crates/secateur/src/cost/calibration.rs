@@ -116,10 +116,8 @@ fn solve(mut a: Vec<Vec<f64>>, mut b: Vec<f64>) -> Vec<f64> {
         for r in c + 1..n {
             let f = a[r][c] / a[c][c];
             if f != 0.0 {
-                for k in c..n {
-                    let above = a[c][k];
-                    a[r][k] -= f * above;
-                }
+                let above = a[c].clone();
+                a[r][c..].iter_mut().zip(&above[c..]).for_each(|(x, u)| *x -= f * u);
                 b[r] -= f * b[c];
             }
         }

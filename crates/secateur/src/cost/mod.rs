@@ -4,7 +4,7 @@ mod calibration;
 mod table;
 
 pub use calibration::{Calibration, Features};
-pub use table::{Family, LatencyTable, WidthRange};
+pub use table::{Family, LatencyTable, Measure, WidthRange};
 
 use std::collections::HashMap;
 
@@ -69,7 +69,8 @@ pub struct StageCosts<'a> {
 impl<'a> StageCosts<'a> {
     /// Connects the layers of `stage` with those of `dense`, which `table` was made for.
     pub fn new(table: &'a LatencyTable, dense: &Analysis, stage: &Analysis) -> Self {
-        let by_name: HashMap<&str, usize> = dense.layers.iter().enumerate().map(|(k, l)| (dense.graph.node(l.node).name.as_str(), k)).collect();
+        let by_name: HashMap<&str, usize> =
+            dense.layers.iter().enumerate().map(|(k, l)| (dense.graph.node(l.node).name.as_str(), k)).collect();
         let dense_layer = stage.layers.iter().map(|l| by_name.get(stage.graph.node(l.node).name.as_str()).copied()).collect();
         Self { table, dense_layer }
     }

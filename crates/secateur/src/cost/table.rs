@@ -12,6 +12,9 @@ use crate::error::Result;
 /// At most this many widths are timed along each side of a layer; between them the time is interpolated.
 const WIDTHS_PER_SIDE: usize = 9;
 
+/// Times models, in order; with the numbers measured anew and found.
+pub type Measure<'a> = &'a mut dyn FnMut(&[ModelBytes]) -> Result<(Vec<Measurement>, Probes)>;
+
 /// Layers that are equal but for their weights: one set of timings serves them all.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Family {
@@ -60,7 +63,7 @@ impl LatencyTable {
         facts: &Facts,
         layers: &[Layer],
         ranges: &[WidthRange],
-        measure: &mut dyn FnMut(&[ModelBytes]) -> Result<(Vec<Measurement>, Probes)>,
+        measure: Measure<'_>,
     ) -> Result<Self> {
         // Layers of one family give the same single-layer model at their dense widths.
         let mut families: Vec<(usize, Family)> = Vec::new();

@@ -45,7 +45,15 @@ pub fn demo(out: &Path, seed: u64, observer: &mut dyn Observer) -> Result<DemoRe
     std::fs::create_dir_all(out).map_err(|e| file(e.to_string()))?;
     let model_path = out.join("dense.onnx");
     let spec = DataSpec::Synthetic { train: 6000, test: 2000, seed };
-    let recipe = Recipe { epochs: DENSE_EPOCHS, batch_size: 64, lr: 0.1, distill: None, augment: Augment { flip: false, ..Augment::cifar() }, seed, ..Recipe::default() };
+    let recipe = Recipe {
+        epochs: DENSE_EPOCHS,
+        batch_size: 64,
+        lr: 0.1,
+        distill: None,
+        augment: Augment { flip: false, ..Augment::cifar() },
+        seed,
+        ..Recipe::default()
+    };
 
     observer.event(Event::Stage { what: format!("training a small residual network on {spec}") });
     let mut model = residual_network(&[16, 32, 64], 2, 10, seed);

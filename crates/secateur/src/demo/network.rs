@@ -1,8 +1,10 @@
 //! A residual network for 32×32 colour images, as an exporter would write it, with random weights.
 
 use graph::proto::{
-    AttributeProto, GraphProto, ModelProto, NodeProto, OperatorSetIdProto, TensorShapeProto, TypeProto, ValueInfoProto, attribute_proto::AttributeType,
-    tensor_shape_proto::{Dimension, dimension}, type_proto,
+    AttributeProto, GraphProto, ModelProto, NodeProto, OperatorSetIdProto, TensorShapeProto, TypeProto, ValueInfoProto,
+    attribute_proto::AttributeType,
+    tensor_shape_proto::{Dimension, dimension},
+    type_proto,
 };
 use graph::{Model, Tensor};
 use rand::{RngExt, SeedableRng};
@@ -24,7 +26,8 @@ pub fn residual_network(widths: &[usize], blocks: usize, classes: usize, seed: u
             let first = b.conv_bn(&format!("{name}/conv1"), &x, width, w, 3, stride);
             let active = b.node("Relu", &format!("{name}/relu1"), &[&first], vec![]);
             let second = b.conv_bn(&format!("{name}/conv2"), &active, w, w, 3, 1);
-            let shortcut = if stride == 1 && width == w { x.clone() } else { b.conv_bn(&format!("{name}/shortcut"), &x, width, w, 1, stride) };
+            let shortcut =
+                if stride == 1 && width == w { x.clone() } else { b.conv_bn(&format!("{name}/shortcut"), &x, width, w, 1, stride) };
             let sum = b.node("Add", &format!("{name}/add"), &[&second, &shortcut], vec![]);
             x = b.node("Relu", &format!("{name}/relu2"), &[&sum], vec![]);
             width = w;

@@ -68,7 +68,16 @@ const BALANCES: [f64; 6] = [1.0 / 16.0, 1.0 / 8.0, 0.25, 0.5, 1.0, 2.0];
 /// ways, so their balance is not known. A few balances are solved for, and the one whose network does best on held-out images
 /// with BatchNorm re-estimated is taken.
 #[allow(clippy::too_many_arguments)]
-fn balanced(session: &mut Session, stage: &Stage, space: &Space, saliency: &Saliency, values: &Values, costs: &dyn LayerCosts, budget: f64, step: usize) -> Result<Values> {
+fn balanced(
+    session: &mut Session,
+    stage: &Stage,
+    space: &Space,
+    saliency: &Saliency,
+    values: &Values,
+    costs: &dyn LayerCosts,
+    budget: f64,
+    step: usize,
+) -> Result<Values> {
     if space.branches.is_empty() || session.learning.is_none() || session.settings.damage_images == 0 {
         return Ok(values.clone());
     }
@@ -81,7 +90,8 @@ fn balanced(session: &mut Session, stage: &Stage, space: &Space, saliency: &Sali
             Err(e) => return Err(e),
         };
         if tried.iter().all(|(c, ..)| *c != choice) {
-            let loss = session.score(stage, &space.decision(&stage.analysis.groups, saliency, &choice), &format!("{step} balance {balance}"))?;
+            let loss =
+                session.score(stage, &space.decision(&stage.analysis.groups, saliency, &choice), &format!("{step} balance {balance}"))?;
             tried.push((choice, loss, weighted));
         }
     }

@@ -45,9 +45,11 @@ impl Journal {
     /// # Errors
     /// The journal cannot be read, or the record does not fit this program's version.
     pub fn recall<T: DeserializeOwned>(&self, name: &str) -> Result<Option<T>> {
-        let text: Option<String> = self.wrap(self.db.query_row("SELECT value FROM steps WHERE name = ?1", [name], |r| r.get(0)).optional())?;
+        let text: Option<String> =
+            self.wrap(self.db.query_row("SELECT value FROM steps WHERE name = ?1", [name], |r| r.get(0)).optional())?;
         text.map(|t| {
-            serde_json::from_str(&t).map_err(|e| Error::File { path: self.path.clone(), cause: format!("step `{name}` was recorded by another version: {e}") })
+            serde_json::from_str(&t)
+                .map_err(|e| Error::File { path: self.path.clone(), cause: format!("step `{name}` was recorded by another version: {e}") })
         })
         .transpose()
     }
@@ -57,7 +59,8 @@ impl Journal {
     /// # Errors
     /// The disk refuses.
     pub fn record<T: Serialize>(&self, name: &str, value: &T, seconds: f64) -> Result<()> {
-        let text = serde_json::to_string(value).map_err(|e| Error::File { path: self.path.clone(), cause: format!("step `{name}`: {e}") })?;
+        let text =
+            serde_json::to_string(value).map_err(|e| Error::File { path: self.path.clone(), cause: format!("step `{name}`: {e}") })?;
         let now = SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |d| d.as_secs() as i64);
         self.wrap(self.db.execute("INSERT OR REPLACE INTO steps VALUES (?1, ?2, ?3, ?4)", params![name, text, seconds, now]))?;
         Ok(())

@@ -27,7 +27,11 @@ impl Run {
         let file = |cause: String| Error::File { path: directory.clone(), cause };
         let taken = std::fs::read_dir(&directory).is_ok_and(|mut d| d.next().is_some());
         if taken {
-            let what = if directory.join("journal.sqlite").exists() { "holds another run; continue it with `secateur resume`, or" } else { "is not empty;" };
+            let what = if directory.join("journal.sqlite").exists() {
+                "holds another run; continue it with `secateur resume`, or"
+            } else {
+                "is not empty;"
+            };
             return Err(file(format!("the run directory {what} choose another `--out`")));
         }
         std::fs::create_dir_all(&directory).map_err(|e| file(format!("it cannot be made: {e}")))?;
@@ -43,7 +47,10 @@ impl Run {
         let directory = directory.as_ref().to_owned();
         let path = directory.join("journal.sqlite");
         if !path.exists() {
-            return Err(Error::File { path: directory, cause: "there is no run here (no journal.sqlite); name the directory given to `prune --out`".into() });
+            return Err(Error::File {
+                path: directory,
+                cause: "there is no run here (no journal.sqlite); name the directory given to `prune --out`".into(),
+            });
         }
         Ok(Self { journal: Journal::open(path)?, directory })
     }

@@ -20,7 +20,9 @@ fn files(dir: &Path, single: &str, batches: &[&str]) -> Option<Vec<PathBuf>> {
 pub(super) fn read(dir: &Path) -> Result<Source> {
     let missing = |what: &str| Error::Data {
         path: dir.display().to_string(),
-        reason: format!("no {what} in it; the binary version of CIFAR-10 has data_batch_1.bin … data_batch_5.bin and test_batch.bin (or train.bin and test.bin)"),
+        reason: format!(
+            "no {what} in it; the binary version of CIFAR-10 has data_batch_1.bin … data_batch_5.bin and test_batch.bin (or train.bin and test.bin)"
+        ),
     };
     let names = ["data_batch_1.bin", "data_batch_2.bin", "data_batch_3.bin", "data_batch_4.bin", "data_batch_5.bin"];
     let train = files(dir, "train.bin", &names).ok_or_else(|| missing("training records"))?;
@@ -48,7 +50,10 @@ fn records(path: &Path, pixels: &mut Vec<u8>, labels: &mut Vec<u32>) -> Result<(
     }
     for (i, record) in bytes.chunks_exact(RECORD).enumerate() {
         if record[0] > 9 {
-            return fail(format!("record {i} has label {}, out of range 0…9; this is not the CIFAR-10 binary format (CIFAR-100 has two label bytes)", record[0]));
+            return fail(format!(
+                "record {i} has label {}, out of range 0…9; this is not the CIFAR-10 binary format (CIFAR-100 has two label bytes)",
+                record[0]
+            ));
         }
         labels.push(u32::from(record[0]));
         pixels.extend_from_slice(&record[1..]);

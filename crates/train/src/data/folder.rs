@@ -60,7 +60,10 @@ pub(super) fn read(dir: &Path) -> Result<Source> {
         classes(dir, &mut paths, &mut labels)?;
     }
     if paths.is_empty() {
-        return Err(fail(dir, "there are no images (jpg, png, bmp) in folders of classes, and no labels.csv; lay the images out as DIR/CLASS/IMAGE.jpg"));
+        return Err(fail(
+            dir,
+            "there are no images (jpg, png, bmp) in folders of classes, and no labels.csv; lay the images out as DIR/CLASS/IMAGE.jpg",
+        ));
     }
     Ok(Source { pixels: Pixels::Files(paths), labels, shape: [3, 0, 0], test_from })
 }

@@ -49,9 +49,11 @@ fn array(path: &Path, archive: &mut Archive, name: &str) -> Result<Option<Array>
 
 pub(super) fn read(path: &Path) -> Result<Source> {
     let file = std::fs::File::open(path).map_err(|source| Error::Io { path: path.to_owned(), source })?;
-    let mut archive = NpzArchive::new(std::io::BufReader::new(file)).map_err(|e| fail(path, format!("it is not a NumPy archive ({e}); make it with np.savez")))?;
+    let mut archive = NpzArchive::new(std::io::BufReader::new(file))
+        .map_err(|e| fail(path, format!("it is not a NumPy archive ({e}); make it with np.savez")))?;
     let mut need = |name: &str| -> Result<Array> {
-        array(path, &mut archive, name)?.ok_or_else(|| fail(path, format!("there is no array `{name}` in it; save it with np.savez(FILE, x=images, y=labels)")))
+        array(path, &mut archive, name)?
+            .ok_or_else(|| fail(path, format!("there is no array `{name}` in it; save it with np.savez(FILE, x=images, y=labels)")))
     };
     let (mut x, y) = (need("x")?, need("y")?);
     let mut labels = to_labels(path, "y", &y)?;

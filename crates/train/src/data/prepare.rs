@@ -72,7 +72,10 @@ impl FromStr for Normalization {
             "unit" => Ok(Self::unit()),
             "bgr-caffe" => Ok(Self::bgr_caffe()),
             "tf" => Ok(Self::tf()),
-            _ => Err(Error::Data { path: text.to_owned(), reason: "the normalisation is one of imagenet, raw255, unit, bgr-caffe, tf".into() }),
+            _ => Err(Error::Data {
+                path: text.to_owned(),
+                reason: "the normalisation is one of imagenet, raw255, unit, bgr-caffe, tf".into(),
+            }),
         }
     }
 }

@@ -67,7 +67,8 @@ impl FromStr for DataSpec {
             "npz" => Ok(Self::Npz(path()?)),
             "synthetic" => {
                 let numbers = rest.split(',').filter(|s| !s.is_empty()).map(|s| s.trim().parse::<u64>());
-                let numbers: Vec<u64> = numbers.collect::<Result<_, _>>().map_err(|_| fail("give synthetic:TRAIN,TEST,SEED as whole numbers"))?;
+                let numbers: Vec<u64> =
+                    numbers.collect::<Result<_, _>>().map_err(|_| fail("give synthetic:TRAIN,TEST,SEED as whole numbers"))?;
                 let at = |i: usize, default: u64| numbers.get(i).copied().unwrap_or(default);
                 let (train, test) = (at(0, 8000) as usize, at(1, 2000) as usize);
                 if train < 10 || test == 0 || numbers.len() > 3 {

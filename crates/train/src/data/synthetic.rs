@@ -126,7 +126,13 @@ fn draw(image: &mut [u8], class: u32, rng: &mut ChaCha8Rng) {
                 let mixed = match texture {
                     0 => 0.0,
                     1 => 0.25 * (wave + 1.0),
-                    _ => if wave > 0.3 { 0.45 } else { 0.0 },
+                    _ => {
+                        if wave > 0.3 {
+                            0.45
+                        } else {
+                            0.0
+                        }
+                    }
                 };
                 pixel = std::array::from_fn(|c| front[c] + (second[c] - front[c]) * mixed);
             }

@@ -98,9 +98,7 @@ thread_local! {
 
 /// Runs `work` with this thread's scratch memory (nested calls get their own).
 pub fn with_scratch<R>(work: impl FnOnce(&mut Scratch) -> R) -> R {
-    let mut scratch = SCRATCH
-        .with(|free| free.borrow_mut().pop())
-        .unwrap_or_default();
+    let mut scratch = SCRATCH.with(|free| free.borrow_mut().pop()).unwrap_or_default();
     let result = work(&mut scratch);
     SCRATCH.with(|free| free.borrow_mut().push(scratch));
     result

@@ -36,8 +36,7 @@ impl Shape {
     pub fn output(&self) -> [usize; 2] {
         [0, 1].map(|d| {
             let window = self.dilation[d] * (self.kernel[d] - 1) + 1;
-            (self.input[d] + self.before[d] + self.after[d] + 1).saturating_sub(window + 1)
-                / self.stride[d]
+            (self.input[d] + self.before[d] + self.after[d] + 1).saturating_sub(window + 1) / self.stride[d]
                 + usize::from(self.input[d] + self.before[d] + self.after[d] >= window)
         })
     }
@@ -104,27 +103,18 @@ impl Geometry {
     fn of_input(shape: &Shape) -> Self {
         let output = shape.output();
         let layout = if shape.stride == [1, 1] {
-            let pitch = [0, 1].map(|d| {
-                (shape.input[d] + shape.before[d].max(shape.after[d])).max(output[d])
-            });
+            let pitch = [0, 1].map(|d| (shape.input[d] + shape.before[d].max(shape.after[d])).max(output[d]));
             Layout { lead: shape.before, pitch }
         } else {
-            let pitch = [0, 1].map(|d| {
-                (shape.input[d] + shape.before[d] + shape.after[d])
-                    .div_ceil(shape.stride[d])
-                    .max(output[d])
-            });
+            let pitch = [0, 1].map(|d| (shape.input[d] + shape.before[d] + shape.after[d]).div_ceil(shape.stride[d]).max(output[d]));
             Layout { lead: [0, 0], pitch }
         };
         let phases = shape.stride[0] * shape.stride[1];
         let reach = [0, 1].map(|d| (shape.kernel[d] - 1) * shape.dilation[d] / shape.stride[d]);
         let [inputs, outputs] = shape.per_group();
-        let images =
-            images_per_task(shape.batch, layout.plane() * (phases * inputs).max(outputs));
+        let images = images_per_task(shape.batch, layout.plane() * (phases * inputs).max(outputs));
         let positions = (images * layout.plane()).next_multiple_of(LANES);
-        let signal = positions
-            + (reach[0] * layout.pitch[1] + reach[1]).next_multiple_of(LANES)
-            + layout.start().next_multiple_of(LANES);
+        let signal = positions + (reach[0] * layout.pitch[1] + reach[1]).next_multiple_of(LANES) + layout.start().next_multiple_of(LANES);
         Self { layout, images, positions, signal }
     }
 
@@ -135,11 +125,8 @@ impl Geometry {
             .flat_map(|channel| {
                 shape.taps().map(move |tap| {
                     let at = [0, 1].map(|d| tap[d] * shape.dilation[d]);
-                    let phase =
-                        (at[0] % shape.stride[0]) * shape.stride[1] + at[1] % shape.stride[1];
-                    (channel * phases + phase) * self.signal
-                        + at[0] / shape.stride[0] * self.layout.pitch[1]
-                        + at[1] / shape.stride[1]
+                    let phase = (at[0] % shape.stride[0]) * shape.stride[1] + at[1] % shape.stride[1];
+                    (channel * phases + phase) * self.signal + at[0] / shape.stride[0] * self.layout.pitch[1] + at[1] / shape.stride[1]
                 })
             })
             .collect()
@@ -167,9 +154,7 @@ impl Geometry {
                     let at = y + shape.before[0];
                     for phase_x in 0..phases_x {
                         let phase = (at % phases_y) * phases_x + phase_x;
-                        let start = (channel * phases_y * phases_x + phase) * self.signal
-                            + image * plane
-                            + at / phases_y * pitch;
+                        let start = (channel * phases_y * phases_x + phase) * self.signal + image * plane + at / phases_y * pitch;
                         // Column c of the padded row is in phase c % phases_x at c / phases_x.
                         let skip = (phase_x + phases_x - shape.before[1] % phases_x) % phases_x;
                         let column = (skip + shape.before[1]) / phases_x;
@@ -206,14 +191,7 @@ fn unpack(
 
 /// `y = conv(x, w) + bias`. `x` is `[N, C, H, W]`, `w` is `[O, C/groups, KH, KW]`, the result
 /// `[N, O, OH, OW]`; then `+ residual` (of the result's shape) and `max(0, ·)`, as asked.
-pub fn forward(
-    shape: &Shape,
-    x: &[f32],
-    w: &[f32],
-    bias: Option<&[f32]>,
-    residual: Option<&[f32]>,
-    relu: bool,
-) -> Vec<f32> {
+pub fn forward(shape: &Shape, x: &[f32], w: &[f32], bias: Option<&[f32]>, residual: Option<&[f32]>, relu: bool) -> Vec<f32> {
     let geometry = Geometry::of_input(shape);
     let offsets = geometry.offsets(shape);
     let [inputs, outputs] = shape.per_group();
@@ -221,17 +199,12 @@ pub fn forward(
     let in_image = shape.channels[0] * shape.input_size();
     let out_image = shape.channels[1] * shape.output_size();
     let mut y = buffers::take(shape.batch * out_image);
-    y.par_chunks_mut((geometry.images * out_image).max(1))
-        .zip(x.par_chunks((geometry.images * in_image).max(1)))
-        .enumerate()
-        .for_each(|(task, (y, x))| {
+    y.par_chunks_mut((geometry.images * out_image).max(1)).zip(x.par_chunks((geometry.images * in_image).max(1))).enumerate().for_each(
+        |(task, (y, x))| {
             let residual = residual.map(|r| &r[task * geometry.images * out_image..][..y.len()]);
             with_scratch(|scratch| {
-                let [packed, out, packed_w] = scratch.slices([
-                    inputs * phases * geometry.signal,
-                    outputs * geometry.positions,
-                    outputs * offsets.len(),
-                ]);
+                let [packed, out, packed_w] =
+                    scratch.slices([inputs * phases * geometry.signal, outputs * geometry.positions, outputs * offsets.len()]);
                 for group in 0..shape.groups {
                     geometry.pack(shape, x, group * inputs, packed);
                     correlate(Correlate {
@@ -244,19 +217,12 @@ pub fn forward(
                         out,
                         packed_w,
                     });
-                    unpack(
-                        out,
-                        geometry.positions,
-                        &geometry.layout,
-                        shape.output(),
-                        shape.channels[1],
-                        [group * outputs, outputs],
-                        y,
-                    );
+                    unpack(out, geometry.positions, &geometry.layout, shape.output(), shape.channels[1], [group * outputs, outputs], y);
                 }
             });
             finish(y, residual, relu);
-        });
+        },
+    );
     y
 }
 
@@ -280,15 +246,7 @@ fn finish(y: &mut [f32], residual: Option<&[f32]>, relu: bool) {
 }
 
 /// Lays the planes of channels `first..first + count` end to end as signals, zeros between rows.
-fn pack_planes(
-    x: &[f32],
-    size: [usize; 2],
-    channels: usize,
-    [first, count]: [usize; 2],
-    layout: &Layout,
-    signal: usize,
-    into: &mut [f32],
-) {
+fn pack_planes(x: &[f32], size: [usize; 2], channels: usize, [first, count]: [usize; 2], layout: &Layout, signal: usize, into: &mut [f32]) {
     let [height, width] = size;
     let pitch = layout.pitch[1];
     for channel in 0..count {
@@ -341,9 +299,7 @@ pub fn backward_input(shape: &Shape, dy: &[f32], w: &[f32]) -> Vec<f32> {
         let all = by_axis[d].iter();
         let lead = all.clone().flat_map(|p| p.taps.iter().map(|t| -t.1)).max();
         let lead = lead.unwrap_or(0).max(0) as usize;
-        let trail = all.clone().flat_map(|p| {
-            p.taps.iter().map(|t| p.count as isize + t.1 - output[d] as isize)
-        });
+        let trail = all.clone().flat_map(|p| p.taps.iter().map(|t| p.count as isize + t.1 - output[d] as isize));
         let trail = trail.max().unwrap_or(0).max(0) as usize;
         let count = all.map(|p| p.count).max().unwrap_or(0);
         (lead, (output[d] + lead.max(trail)).max(count), trail)
@@ -353,10 +309,8 @@ pub fn backward_input(shape: &Shape, dy: &[f32], w: &[f32]) -> Vec<f32> {
     let [inputs, outputs] = shape.per_group();
     let images = images_per_task(shape.batch, layout.plane() * inputs.max(outputs));
     let positions = (images * layout.plane()).next_multiple_of(LANES);
-    let signal = positions
-        + layout.start().next_multiple_of(LANES)
-        + ((rows.2 + 1) * layout.pitch[1] + columns.2).next_multiple_of(LANES)
-        + LANES;
+    let signal =
+        positions + layout.start().next_multiple_of(LANES) + ((rows.2 + 1) * layout.pitch[1] + columns.2).next_multiple_of(LANES) + LANES;
     let in_image = shape.channels[0] * shape.input_size();
     let out_image = shape.channels[1] * shape.output_size();
     let taps = shape.kernel[0] * shape.kernel[1];
@@ -371,9 +325,7 @@ pub fn backward_input(shape: &Shape, dy: &[f32], w: &[f32]) -> Vec<f32> {
     let mut pairs = Vec::new();
     for rows in &by_axis[0] {
         for columns in &by_axis[1] {
-            let both = || {
-                rows.taps.iter().flat_map(|y| columns.taps.iter().map(move |x| (*y, *x)))
-            };
+            let both = || rows.taps.iter().flat_map(|y| columns.taps.iter().map(move |x| (*y, *x)));
             let offsets: Vec<usize> = (0..outputs)
                 .flat_map(|o| {
                     both().map(move |((_, y), (_, x))| {
@@ -388,9 +340,7 @@ pub fn backward_input(shape: &Shape, dy: &[f32], w: &[f32]) -> Vec<f32> {
                 for i in 0..inputs {
                     for o in 0..outputs {
                         let row = ((group * outputs + o) * inputs + i) * taps;
-                        transposed.extend(
-                            both().map(|((y, _), (x, _))| w[row + y * shape.kernel[1] + x]),
-                        );
+                        transposed.extend(both().map(|((y, _), (x, _))| w[row + y * shape.kernel[1] + x]));
                     }
                 }
             }
@@ -400,41 +350,35 @@ pub fn backward_input(shape: &Shape, dy: &[f32], w: &[f32]) -> Vec<f32> {
 
     let unit_stride = shape.stride == [1, 1];
     let mut dx = buffers::take(shape.batch * in_image);
-    dx.par_chunks_mut((images * in_image).max(1))
-        .zip(dy.par_chunks((images * out_image).max(1)))
-        .for_each(|(dx, dy)| {
-            with_scratch(|scratch| {
-                let [packed, out, packed_w] = scratch.slices([
-                    outputs * signal,
-                    inputs * positions,
-                    inputs * outputs * taps,
-                ]);
-                for group in 0..shape.groups {
-                    let range = [group * outputs, outputs];
-                    pack_planes(dy, output, shape.channels[1], range, &layout, signal, packed);
-                    for pair in &pairs {
-                        let k = pair.offsets.len();
-                        correlate(Correlate {
-                            x: packed,
-                            offsets: &pair.offsets,
-                            w: &pair.w[group * inputs * k..][..inputs * k],
-                            bias: None,
-                            outputs: inputs,
-                            positions,
-                            out,
-                            packed_w,
-                        });
-                        let range = [group * inputs, inputs];
-                        if unit_stride {
-                            let channels = shape.channels[0];
-                            unpack(out, positions, &layout, shape.input, channels, range, dx);
-                        } else {
-                            scatter(shape, out, positions, &layout, pair.rows, pair.columns, range, dx);
-                        }
+    dx.par_chunks_mut((images * in_image).max(1)).zip(dy.par_chunks((images * out_image).max(1))).for_each(|(dx, dy)| {
+        with_scratch(|scratch| {
+            let [packed, out, packed_w] = scratch.slices([outputs * signal, inputs * positions, inputs * outputs * taps]);
+            for group in 0..shape.groups {
+                let range = [group * outputs, outputs];
+                pack_planes(dy, output, shape.channels[1], range, &layout, signal, packed);
+                for pair in &pairs {
+                    let k = pair.offsets.len();
+                    correlate(Correlate {
+                        x: packed,
+                        offsets: &pair.offsets,
+                        w: &pair.w[group * inputs * k..][..inputs * k],
+                        bias: None,
+                        outputs: inputs,
+                        positions,
+                        out,
+                        packed_w,
+                    });
+                    let range = [group * inputs, inputs];
+                    if unit_stride {
+                        let channels = shape.channels[0];
+                        unpack(out, positions, &layout, shape.input, channels, range, dx);
+                    } else {
+                        scatter(shape, out, positions, &layout, pair.rows, pair.columns, range, dx);
                     }
                 }
-            });
+            }
         });
+    });
     dx
 }
 
@@ -484,19 +428,10 @@ pub fn backward_weight(shape: &Shape, x: &[f32], dy: &[f32]) -> Vec<f32> {
             let mut dw = vec![0.0; weights];
             with_scratch(|scratch| {
                 let stride = geometry.positions + LANES;
-                let [packed, packed_dy] = scratch
-                    .slices([inputs * phases * geometry.signal, outputs * stride]);
+                let [packed, packed_dy] = scratch.slices([inputs * phases * geometry.signal, outputs * stride]);
                 for group in 0..shape.groups {
                     geometry.pack(shape, x, group * inputs, packed);
-                    pack_planes(
-                        dy,
-                        shape.output(),
-                        shape.channels[1],
-                        [group * outputs, outputs],
-                        &position_layout,
-                        stride,
-                        packed_dy,
-                    );
+                    pack_planes(dy, shape.output(), shape.channels[1], [group * outputs, outputs], &position_layout, stride, packed_dy);
                     contract(Contract {
                         x: packed,
                         offsets: &offsets,

@@ -27,8 +27,7 @@ pub fn statistics(x: &[f32], dims: Dims) -> (Vec<f32>, Vec<f32>) {
             let mut sums = vec![[0.0f64; 2]; c];
             Arch::new().dispatch(|| {
                 for image in x.chunks_exact(c * s) {
-                    for ((plane, pivot), sums) in image.chunks_exact(s).zip(&pivots).zip(&mut sums)
-                    {
+                    for ((plane, pivot), sums) in image.chunks_exact(s).zip(&pivots).zip(&mut sums) {
                         let [first, second] = moments(plane, *pivot);
                         sums[0] += first;
                         sums[1] += second;
@@ -42,9 +41,7 @@ pub fn statistics(x: &[f32], dims: Dims) -> (Vec<f32>, Vec<f32>) {
     let mut means = Vec::with_capacity(c);
     let mut variances = Vec::with_capacity(c);
     for channel in 0..c {
-        let [first, second] = partial.iter().fold([0.0; 2], |[a, b], run| {
-            [a + run[channel][0], b + run[channel][1]]
-        });
+        let [first, second] = partial.iter().fold([0.0; 2], |[a, b], run| [a + run[channel][0], b + run[channel][1]]);
         let shifted = first / count;
         means.push((f64::from(pivots[channel]) + shifted) as f32);
         variances.push((second / count - shifted * shifted).max(0.0) as f32);
@@ -78,14 +75,7 @@ fn moments(plane: &[f32], pivot: f32) -> [f64; 2] {
 }
 
 /// `y = a[c]·x + b[c]`, then `+ residual`, then `max(0, ·)`, as asked.
-pub fn apply(
-    x: &[f32],
-    dims: Dims,
-    a: &[f32],
-    b: &[f32],
-    residual: Option<&[f32]>,
-    relu: bool,
-) -> Vec<f32> {
+pub fn apply(x: &[f32], dims: Dims, a: &[f32], b: &[f32], residual: Option<&[f32]>, relu: bool) -> Vec<f32> {
     let [_, c, s] = dims;
     let floor = if relu { 0.0 } else { f32::NEG_INFINITY };
     let mut y = buffers::take(x.len());
@@ -169,12 +159,9 @@ pub fn backward(
         sums
     };
     let partial: Vec<Vec<[f64; 2]>> = match &mut masked {
-        Some(masked) => x
-            .par_chunks(run)
-            .zip(masked.par_chunks_mut(run))
-            .enumerate()
-            .map(|(i, (x, masked))| sums_of(i, x, Some(masked)))
-            .collect(),
+        Some(masked) => {
+            x.par_chunks(run).zip(masked.par_chunks_mut(run)).enumerate().map(|(i, (x, masked))| sums_of(i, x, Some(masked))).collect()
+        }
         None => x.par_chunks(run).enumerate().map(|(i, x)| sums_of(i, x, None)).collect(),
     };
     let count = (n * s) as f64;
@@ -183,9 +170,7 @@ pub fn backward(
     // dx = g·p + x·q + r per channel.
     let mut coefficients = Vec::with_capacity(c);
     for channel in 0..c {
-        let [sum, dot] = partial.iter().fold([0.0; 2], |[a, b], run| {
-            [a + run[channel][0], b + run[channel][1]]
-        });
+        let [sum, dot] = partial.iter().fold([0.0; 2], |[a, b], run| [a + run[channel][0], b + run[channel][1]]);
         let inverse_std = f64::from(inverse_std[channel]);
         let dot = dot * inverse_std;
         d_shift.push(sum as f32);
@@ -229,13 +214,7 @@ pub fn backward(
 
 /// `Σ g` and `Σ g·(x − mean)` of a plane, writing `g` where asked.
 #[inline(always)]
-fn products(
-    x: &[f32],
-    y: Option<&[f32]>,
-    dy: &[f32],
-    mean: f32,
-    mut masked: Option<&mut [f32]>,
-) -> [f64; 2] {
+fn products(x: &[f32], y: Option<&[f32]>, dy: &[f32], mean: f32, mut masked: Option<&mut [f32]>) -> [f64; 2] {
     const BLOCK: usize = 16;
     let mut first = [0.0f32; BLOCK];
     let mut second = [0.0f32; BLOCK];

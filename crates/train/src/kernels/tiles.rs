@@ -236,12 +236,8 @@ impl<S: Simd> ContractTile<'_, S> {
         let Self { simd, x, offsets, dy, dy_stride, positions, dw, k_count } = self;
         let mut sum = [[simd.splat_f32s(0.0); K]; R];
         let vectors = positions / S::F32_LANES;
-        let x: [&[S::f32s]; K] = std::array::from_fn(|k| {
-            &S::as_simd_f32s(&x[offsets[k]..offsets[k] + positions]).0[..vectors]
-        });
-        let dy: [&[S::f32s]; R] = std::array::from_fn(|r| {
-            &S::as_simd_f32s(&dy[r * dy_stride..r * dy_stride + positions]).0[..vectors]
-        });
+        let x: [&[S::f32s]; K] = std::array::from_fn(|k| &S::as_simd_f32s(&x[offsets[k]..offsets[k] + positions]).0[..vectors]);
+        let dy: [&[S::f32s]; R] = std::array::from_fn(|r| &S::as_simd_f32s(&dy[r * dy_stride..r * dy_stride + positions]).0[..vectors]);
         for v in 0..vectors {
             let x: [S::f32s; K] = std::array::from_fn(|k| x[k][v]);
             for r in 0..R {

@@ -1,7 +1,7 @@
 //! `BatchNormalization`, alone and joined with its neighbours.
 
-use burn_backend::{Shape, TensorMetadata};
 use burn_backend::tensor::FloatTensor;
+use burn_backend::{Shape, TensorMetadata};
 use graph::ops::{BatchNormalization, Op};
 use graph::{NodeId, ValueId};
 

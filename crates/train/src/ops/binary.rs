@@ -11,10 +11,24 @@ use crate::run::{At, unsupported};
 
 pub(super) fn check(node: &Node, op: Binary) -> Result<()> {
     match op {
-        Binary::Add | Binary::Sub | Binary::Mul | Binary::Div | Binary::Sum | Binary::Mean | Binary::PRelu | Binary::Max | Binary::Min | Binary::Pow => Ok(()),
-        Binary::Mod | Binary::Equal | Binary::Greater | Binary::GreaterOrEqual | Binary::Less | Binary::LessOrEqual | Binary::And | Binary::Or => {
-            Err(unsupported(node, "it has no gradient; only its use on constants is supported".into()))
-        }
+        Binary::Add
+        | Binary::Sub
+        | Binary::Mul
+        | Binary::Div
+        | Binary::Sum
+        | Binary::Mean
+        | Binary::PRelu
+        | Binary::Max
+        | Binary::Min
+        | Binary::Pow => Ok(()),
+        Binary::Mod
+        | Binary::Equal
+        | Binary::Greater
+        | Binary::GreaterOrEqual
+        | Binary::Less
+        | Binary::LessOrEqual
+        | Binary::And
+        | Binary::Or => Err(unsupported(node, "it has no gradient; only its use on constants is supported".into())),
     }
 }
 
@@ -59,7 +73,8 @@ pub(super) fn forward<B: Kernels>(op: Binary, at: &mut At<'_, '_, B>) -> Result<
 }
 
 fn power<B: Kernels>(at: &At<'_, '_, B>, base: FloatTensor<B>, exponent: FloatTensor<B>) -> Result<FloatTensor<B>> {
-    let constant = at.inference().constant(1).and_then(|t| t.to_f32().or_else(|| t.to_i64().map(|v| v.iter().map(|x| *x as f32).collect())));
+    let constant =
+        at.inference().constant(1).and_then(|t| t.to_f32().or_else(|| t.to_i64().map(|v| v.iter().map(|x| *x as f32).collect())));
     Ok(match constant.as_deref() {
         Some([e]) => B::float_powf_scalar(base, (*e).into()),
         _ => B::float_powf(base, exponent),

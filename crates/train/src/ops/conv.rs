@@ -43,11 +43,7 @@ pub(super) fn shape<B: Kernels>(op: &Conv, at: &At<'_, '_, B>) -> Result<conv::S
 pub(super) fn two_axes<B: Kernels>(tensor: FloatTensor<B>) -> FloatTensor<B> {
     use burn_backend::TensorMetadata;
     let shape = tensor.shape();
-    if shape.num_dims() == 3 {
-        B::float_reshape(tensor, Shape::from(vec![shape[0], shape[1], 1, shape[2]]))
-    } else {
-        tensor
-    }
+    if shape.num_dims() == 3 { B::float_reshape(tensor, Shape::from(vec![shape[0], shape[1], 1, shape[2]])) } else { tensor }
 }
 
 pub(super) fn forward<B: Kernels>(op: &Conv, at: &mut At<'_, '_, B>) -> Result<()> {

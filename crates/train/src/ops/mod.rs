@@ -37,7 +37,8 @@ pub(crate) fn check(node: &Node) -> Result<()> {
     match &node.op {
         Op::Where | Op::Shape | Op::ConstantOfShape(_) | Op::Range | Op::Opaque(_) => Err(unsupported(
             node,
-            "no forward and backward is written for it; export the network without it, or use a part of the network that ends before it".into(),
+            "no forward and backward is written for it; export the network without it, or use a part of the network that ends before it"
+                .into(),
         )),
         Op::Unary(u) => unary::check(node, u),
         Op::Binary(b) => binary::check(node, *b),

@@ -1,7 +1,7 @@
 //! Elementwise operators of one operand.
 
-use burn_backend::tensor::FloatTensor;
 use burn_backend::TensorMetadata;
+use burn_backend::tensor::FloatTensor;
 use graph::Node;
 use graph::ops::Unary;
 use graph::proto::tensor_proto::DataType;
