@@ -28,14 +28,25 @@ impl Bench {
         self.folder.path().join(name)
     }
 
+    /// The program, with a lock of the measuring device that no other test waits for.
+    fn secateur(&self, arguments: &[&str]) -> Command {
+        let mut c = Command::new(BIN);
+        c.args(arguments).env("TMPDIR", self.folder.path()).stdout(Stdio::null()).stderr(Stdio::piped());
+        c
+    }
+
+    fn resume(&self, out: &str) -> Child {
+        self.secateur(&["resume"]).arg(self.path(out)).spawn().expect("resume starts")
+    }
+
     fn prune(&self, out: &str) -> Child {
         let log = self.path(&format!("{out}.log"));
         let target = format!(r#"command,latency="macs"%3A ?([0-9]+),unit=ns:sh {} {{model}} {}"#, self.path("measure.sh").display(), log.display());
-        let mut c = Command::new(BIN);
-        c.arg("prune").arg(self.path("dense.onnx")).args(["--data", "synthetic:400,100,1", "--preprocess", "unit", "--budget", "60%", "--epochs", "2"]);
+        let mut c = self.secateur(&["prune"]);
+        c.arg(self.path("dense.onnx")).args(["--data", "synthetic:400,100,1", "--preprocess", "unit", "--budget", "60%", "--epochs", "2"]);
         c.args(["--batch-size", "20", "--steps", "2", "--step-batches", "6", "--calibration-networks", "3", "--damage-images", "40", "--chunk", "4", "--seed", "5"]);
         c.arg("--table").arg(self.path(&format!("{out}.sqlite"))).arg("--out").arg(self.path(out)).arg("--target").arg(target);
-        c.stdout(Stdio::null()).stderr(Stdio::piped()).spawn().expect("secateur starts")
+        c.spawn().expect("secateur starts")
     }
 
     fn measured(&self, out: &str) -> Vec<String> {
@@ -69,8 +80,7 @@ fn a_killed_run_resumes_to_the_same_plan_and_measures_nothing_again() {
     assert!(!b.path("killed/plan.json").exists(), "it was killed too late to show anything");
     let before = b.measured("killed");
 
-    let resumed = Command::new(BIN).arg("resume").arg(b.path("killed")).stdout(Stdio::null()).stderr(Stdio::piped()).spawn().expect("resume starts");
-    succeed(resumed);
+    succeed(b.resume("killed"));
     let read = |name: &str| std::fs::read(b.path(name)).expect(name);
     // The targets differ in the file they write down what they measured.
     let plan = |name: &str| {
@@ -97,7 +107,21 @@ fn a_finished_run_is_not_overwritten_and_resuming_it_changes_nothing() {
     assert_eq!(out.status.code(), Some(1));
     let text = String::from_utf8_lossy(&out.stderr).into_owned();
     assert!(text.contains("resume") && text.contains("--out"), "{text}");
-    let again = Command::new(BIN).arg("resume").arg(b.path("run")).stdout(Stdio::null()).stderr(Stdio::piped()).spawn().expect("resume starts");
-    succeed(again);
+    succeed(b.resume("run"));
     assert_eq!(plan, std::fs::read(b.path("run/plan.json")).expect("plan"));
+}
+
+#[test]
+fn ctrl_c_saves_the_state_and_says_how_to_go_on() {
+    let b = Bench::new();
+    let child = b.prune("run");
+    wait_for(&b.path("run/steps/00-trained.onnx"));
+    let sent = Command::new("kill").args(["-INT", &child.id().to_string()]).status().expect("kill");
+    assert!(sent.success());
+    let out = child.wait_with_output().expect("ends");
+    let text = String::from_utf8_lossy(&out.stderr).into_owned();
+    assert!(!out.status.success(), "{text}");
+    assert!(text.contains("secateur resume") && text.contains("run"), "{text}");
+    succeed(b.resume("run"));
+    assert!(b.path("run/pruned.onnx").exists());
 }
