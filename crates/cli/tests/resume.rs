@@ -19,7 +19,7 @@ impl Bench {
     fn new() -> Self {
         let folder = tempfile::tempdir().expect("folder");
         secateur::residual_network(&[8, 16], 2, 10, 3).save(folder.path().join("dense.onnx")).expect("model");
-        let script = format!("sha256sum < \"$1\" >> \"$2\"\nexec {BIN} inspect \"$1\" --json\n");
+        let script = format!("sha256sum < \"$1\" >> \"$MEASURED\"\nexec {BIN} inspect \"$1\" --json\n");
         std::fs::write(folder.path().join("measure.sh"), script).expect("script");
         Self { folder }
     }
@@ -29,20 +29,19 @@ impl Bench {
     }
 
     /// The program, with a lock of the measuring device that no other test waits for.
-    fn secateur(&self, arguments: &[&str]) -> Command {
+    fn secateur(&self, command: &str, out: &str) -> Command {
         let mut c = Command::new(BIN);
-        c.args(arguments).env("TMPDIR", self.folder.path()).stdout(Stdio::null()).stderr(Stdio::piped());
+        c.arg(command).env("TMPDIR", self.folder.path()).env("MEASURED", self.path(&format!("{out}.log"))).stdout(Stdio::null()).stderr(Stdio::piped());
         c
     }
 
     fn resume(&self, out: &str) -> Child {
-        self.secateur(&["resume"]).arg(self.path(out)).spawn().expect("resume starts")
+        self.secateur("resume", out).arg(self.path(out)).spawn().expect("resume starts")
     }
 
     fn prune(&self, out: &str) -> Child {
-        let log = self.path(&format!("{out}.log"));
-        let target = format!(r#"command,latency="macs"%3A ?([0-9]+),unit=ns:sh {} {{model}} {}"#, self.path("measure.sh").display(), log.display());
-        let mut c = self.secateur(&["prune"]);
+        let target = format!(r#"command,latency="macs"%3A ?([0-9]+),unit=ns:sh {} {{model}}"#, self.path("measure.sh").display());
+        let mut c = self.secateur("prune", out);
         c.arg(self.path("dense.onnx")).args(["--data", "synthetic:400,100,1", "--preprocess", "unit", "--budget", "60%", "--epochs", "2"]);
         c.args(["--batch-size", "20", "--steps", "2", "--step-batches", "6", "--calibration-networks", "3", "--damage-images", "40", "--chunk", "4", "--seed", "5"]);
         c.arg("--table").arg(self.path(&format!("{out}.sqlite"))).arg("--out").arg(self.path(out)).arg("--target").arg(target);
