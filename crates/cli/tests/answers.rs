@@ -80,7 +80,7 @@ fn a_run_meets_its_budget_and_its_plan_applies_again() {
     }
     let p = Place::new();
     p.network("m.onnx");
-    std::fs::write(p.path("run.toml"), format!("target = '{SIZE}'\n[prune]\nmodel = 'm.onnx'\nbudget = '90%'\nepochs = 0\ncriterion = 'magnitude'\nsteps = 2\nchunk = 1\ncalibration-networks = 6\n")).unwrap();
+    std::fs::write(p.path("run.toml"), format!("target = '{SIZE}'\n[prune]\nmodel = 'm.onnx'\nbudget = '90%'\nepochs = 0\ncriterion = 'magnitude'\nsteps = 2\nchunk = 1\ncalibration-networks = 6\n")).expect("writes");
     let r = p.run(&["prune", "--config", "run.toml", "--budget", "60%", "--out", "run", "--json"]);
     let v = r.done().json();
     let report = &v["report"];

@@ -1,5 +1,7 @@
 //! Bad input is refused with a message that names the thing and the remedy, and nothing is lost.
 
+#![allow(clippy::unwrap_used)]
+
 mod support;
 
 use support::{Place, SIZE, has_stat, read};

@@ -21,7 +21,8 @@ fn a_write_that_fails_leaves_nothing_behind() {
     let text = String::from_utf8_lossy(&out.stderr).into_owned();
     assert_eq!(out.status.code(), Some(1), "{text}");
     assert!(text.contains("out.onnx") && text.contains("File too large"), "{text}");
-    let mut left: Vec<String> = std::fs::read_dir(folder.path()).expect("folder").map(|e| e.expect("entry").file_name().to_string_lossy().into_owned()).collect();
+    let mut left: Vec<String> =
+        std::fs::read_dir(folder.path()).expect("folder").map(|e| e.expect("entry").file_name().to_string_lossy().into_owned()).collect();
     left.sort();
     assert_eq!(left, ["dense.onnx", "plan.json"]);
 

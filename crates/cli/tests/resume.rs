@@ -31,7 +31,11 @@ impl Bench {
     /// The program, with a lock of the measuring device that no other test waits for.
     fn secateur(&self, command: &str, out: &str) -> Command {
         let mut c = Command::new(BIN);
-        c.arg(command).env("TMPDIR", self.folder.path()).env("MEASURED", self.path(&format!("{out}.log"))).stdout(Stdio::null()).stderr(Stdio::piped());
+        c.arg(command)
+            .env("TMPDIR", self.folder.path())
+            .env("MEASURED", self.path(&format!("{out}.log")))
+            .stdout(Stdio::null())
+            .stderr(Stdio::piped());
         c
     }
 
@@ -43,7 +47,22 @@ impl Bench {
         let target = format!(r#"command,latency="macs"%3A ?([0-9]+),unit=ns:sh {} {{model}}"#, self.path("measure.sh").display());
         let mut c = self.secateur("prune", out);
         c.arg(self.path("dense.onnx")).args(["--data", "synthetic:400,100,1", "--preprocess", "unit", "--budget", "60%", "--epochs", "2"]);
-        c.args(["--batch-size", "20", "--steps", "2", "--step-batches", "6", "--calibration-networks", "3", "--damage-images", "40", "--chunk", "4", "--seed", "5"]);
+        c.args([
+            "--batch-size",
+            "20",
+            "--steps",
+            "2",
+            "--step-batches",
+            "6",
+            "--calibration-networks",
+            "3",
+            "--damage-images",
+            "40",
+            "--chunk",
+            "4",
+            "--seed",
+            "5",
+        ]);
         c.arg("--table").arg(self.path(&format!("{out}.sqlite"))).arg("--out").arg(self.path(out)).arg("--target").arg(target);
         c.spawn().expect("secateur starts")
     }

@@ -147,7 +147,7 @@ impl PruneArgs {
             distill: t.distill(),
             augment: t.augment(self.data.data.as_ref()),
             seed: self.seed,
-            ..base.recipe.clone()
+            ..base.recipe
         };
         recipe.check().map_err(|e| Failure::Usage(e.to_string()))?;
         let settings = Settings {
@@ -171,7 +171,6 @@ impl PruneArgs {
             recipe,
             seed: self.seed,
             table: c.table.clone(),
-            ..base
         };
         settings.check().map_err(|e| Failure::Usage(e.to_string()))?;
         Ok(settings)

@@ -34,7 +34,8 @@ pub fn print(command: &str, report: &Report, directory: &Path, dense: Option<&Pa
     if latency_s > report.budget_s {
         let over = percent(latency_s / report.budget_s - 1.0);
         return Err(Failure::Budget(format!(
-            "the pruned network takes {}, {over} over the budget {}; it was written all the same. Try again with another --seed, or a wider --tolerance",
+            "the pruned network takes {}, {over} over the budget {}; it was written all the same. \
+             Compare it with `secateur measure`; on a quieter machine, or with a little less --budget, run it again",
             seconds(latency_s),
             seconds(report.budget_s)
         )));
