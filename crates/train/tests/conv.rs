@@ -134,6 +134,8 @@ fn the_shapes_of_common_networks_agree_with_the_definition() {
         Shape { stride: [2, 2], ..pointwise },
         Shape { channels: [3, 8], kernel: [7, 7], stride: [2, 2], before: [3, 3], after: [3, 3], ..base },
         Shape { channels: [4, 6], input: [1, 50], kernel: [1, 5], before: [0, 2], after: [0, 2], ..base },
+        // All padding above, a tap that reaches beyond the planes.
+        Shape { batch: 1, channels: [1, 1], input: [1, 17], kernel: [1, 4], dilation: [1, 2], before: [3, 0], after: [0, 3], ..base },
     ] {
         check(shape).unwrap_or_else(|e| panic!("{shape:?}: {e}"));
     }

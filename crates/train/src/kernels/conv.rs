@@ -302,15 +302,21 @@ pub fn backward_input(shape: &Shape, dy: &[f32], w: &[f32]) -> Vec<f32> {
         let trail = all.clone().flat_map(|p| p.taps.iter().map(|t| p.count as isize + t.1 - output[d] as isize));
         let trail = trail.max().unwrap_or(0).max(0) as usize;
         let count = all.map(|p| p.count).max().unwrap_or(0);
-        (lead, (output[d] + lead.max(trail)).max(count), trail)
+        (lead, (output[d] + lead.max(trail)).max(count))
     };
     let (rows, columns) = (axis(0), axis(1));
     let layout = Layout { lead: [rows.0, columns.0], pitch: [rows.1, columns.1] };
     let [inputs, outputs] = shape.per_group();
     let images = images_per_task(shape.batch, layout.plane() * inputs.max(outputs));
     let positions = (images * layout.plane()).next_multiple_of(LANES);
-    let signal =
-        positions + layout.start().next_multiple_of(LANES) + ((rows.2 + 1) * layout.pitch[1] + columns.2).next_multiple_of(LANES) + LANES;
+    // A tap reaches `lead + offset` beyond a position; where the input ends before the output does, that is more than what
+    // trails behind the planes.
+    let farthest = |d: usize, lead: usize| {
+        let offset = by_axis[d].iter().flat_map(|p| p.taps.iter().map(|t| t.1)).max().unwrap_or(0);
+        (lead as isize + offset).max(0) as usize
+    };
+    let reach = farthest(0, rows.0) * layout.pitch[1] + farthest(1, columns.0);
+    let signal = positions + reach.max(layout.start()).next_multiple_of(LANES);
     let in_image = shape.channels[0] * shape.input_size();
     let out_image = shape.channels[1] * shape.output_size();
     let taps = shape.kernel[0] * shape.kernel[1];
