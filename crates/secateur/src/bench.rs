@@ -27,6 +27,16 @@ pub struct Relative {
     pub rounds: usize,
 }
 
+impl Relative {
+    /// Half the interval's width as a share of the ratio.
+    pub fn noise(&self) -> f64 {
+        (self.ci.1 - self.ci.0) / 2.0 / self.ratio
+    }
+}
+
+/// Times that a noisy ratio is measured before it is given back as it is.
+const TRIES: usize = 3;
+
 /// The target of a run, its latency table, and the count of what was measured.
 pub struct Bench {
     runtime: Box<dyn Runtime>,
@@ -111,30 +121,37 @@ impl Bench {
     }
 
     /// Latencies of networks against the dense one, all in the same rounds. What the journal holds under the same structure
-    /// and precision is not measured again.
+    /// and precision is not measured again. A ratio that noise leaves wider than ±`steady` is measured up to three times; if
+    /// it stays so it is returned all the same, but not recorded: a quieter hour may do better.
     ///
     /// # Errors
     /// As [`Bench::absolute`].
-    pub fn relative(&mut self, journal: &Journal, dense: &Model, models: &[Model], protocol: &Protocol) -> Result<Vec<Relative>> {
-        let mut bytes = vec![self.bytes("dense", dense)?];
-        let mut keys = Vec::new();
-        let mut found: Vec<Option<Relative>> = Vec::new();
+    pub fn relative(
+        &mut self,
+        journal: &Journal,
+        dense: &Model,
+        models: &[Model],
+        protocol: &Protocol,
+        steady: f64,
+    ) -> Result<Vec<Relative>> {
+        let dense = self.bytes("dense", dense)?;
+        let mut candidates = Vec::new();
         for (k, model) in models.iter().enumerate() {
             let b = self.bytes(&format!("candidate {k}"), model)?;
             let key = format!("latency {} within {} of {}", b.structure_key()?, protocol.precision, protocol.time_limit_s);
-            found.push(journal.recall(&key)?);
-            if found[k].is_none() {
-                bytes.push(b);
-            }
-            keys.push(key);
+            let found: Option<Relative> = journal.recall(&key)?;
+            self.probes.cached += usize::from(found.is_some());
+            candidates.push((b, key, found));
         }
-        self.probes.cached += found.iter().flatten().count();
-        if bytes.len() > 1 {
+        for _ in 0..TRIES {
+            let open: Vec<usize> = (0..candidates.len()).filter(|&k| candidates[k].2.as_ref().is_none_or(|r| r.noise() > steady)).collect();
+            if open.is_empty() {
+                break;
+            }
+            let bytes: Vec<ModelBytes> = std::iter::once(dense.clone()).chain(open.iter().map(|&k| candidates[k].0.clone())).collect();
             let c = latency::compare(&*self.runtime, &bytes, protocol)?;
-            self.probes.measured += bytes.len() - 1;
-            let mut pairs = c.pairs.iter().zip(&c.measurements[1..]);
-            for (slot, key) in found.iter_mut().zip(&keys).filter(|(s, _)| s.is_none()) {
-                let Some((pair, m)) = pairs.next() else { break };
+            self.probes.measured += open.len();
+            for ((k, pair), m) in open.into_iter().zip(&c.pairs).zip(&c.measurements[1..]) {
                 let r = Relative {
                     ratio: pair.ratio,
                     ci: pair.ci,
@@ -142,10 +159,12 @@ impl Bench {
                     dense_s: c.measurements[0].median_s,
                     rounds: pair.rounds,
                 };
-                journal.record(key, &r, 0.0)?;
-                *slot = Some(r);
+                if r.noise() <= steady {
+                    journal.record(&candidates[k].1, &r, 0.0)?;
+                }
+                candidates[k].2 = Some(r);
             }
         }
-        Ok(found.into_iter().flatten().collect())
+        Ok(candidates.into_iter().filter_map(|(_, _, r)| r).collect())
     }
 }

@@ -309,17 +309,17 @@ pub fn linearised(
     let least = |g: GroupId| space.position(g).map_or_else(|| widths.groups.group(g).size, |p| space.groups[p].least());
     let fixed: f64 = (0..layers.len()).map(|l| cost_at(l, &least)).sum();
     let full = |g: GroupId| now.get(&g).copied().unwrap_or_else(|| widths.groups.group(g).size);
-    let groups = space.groups.iter().zip(&values.groups).map(|(g, v)| {
+    let groups = space.groups.iter().enumerate().zip(&values.groups).map(|((k, g), v)| {
         let writers: Vec<usize> = (0..layers.len()).filter(|&l| writes(l, g.group)).collect();
-        // A layer that several groups write is charged to each with the others as they are.
-        let at = |count: usize| writers.iter().map(|&l| cost_at(l, &|x| if x == g.group { count } else { full(x) })).sum::<f64>();
+        // A layer that several groups write is charged to them one after the other, those before as they are, those after at
+        // their least: together the chunks cost what the layer costs.
+        let rank = |x: GroupId| space.position(x).unwrap_or(usize::MAX);
+        let others = |x: GroupId| if rank(x) < k { full(x) } else { least(x) };
+        let at = |count: usize| writers.iter().map(|&l| cost_at(l, &|x| if x == g.group { count } else { others(x) })).sum::<f64>();
         let first = g.counts.iter().position(|&c| c > 0).unwrap_or(0);
         let chunk = |c: usize| search::knapsack::Chunk { value: v[c] - v[c - 1], cost: at(g.counts[c]) - at(g.counts[c - 1]) };
-        search::knapsack::Group {
-            name: format!("group {}", g.group.0),
-            min_chunks: 0,
-            chunks: (first + 1..g.counts.len()).map(chunk).collect(),
-        }
+        let chunks = (first + 1..g.counts.len()).map(chunk).collect();
+        search::knapsack::Group { name: format!("group {}", g.group.0), min_chunks: 0, chunks }
     });
     (groups.collect(), fixed)
 }

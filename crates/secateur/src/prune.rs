@@ -102,7 +102,8 @@ fn execute(settings: Settings, run: Run, observer: &mut dyn Observer) -> Result<
 fn confirm(session: &mut Session, model: &Model) -> Result<Relative> {
     let protocol = Protocol { precision: 0.004, time_limit_s: 8.0, min_rounds: 20, ..Protocol::default() };
     let dense = session.dense.model.clone();
-    let measured = session.bench.relative(&session.run.journal, &dense, std::slice::from_ref(model), &protocol)?;
+    let measured =
+        session.bench.relative(&session.run.journal, &dense, std::slice::from_ref(model), &protocol, session.settings.tolerance)?;
     let measured = measured.into_iter().next().ok_or_else(|| Error::Setting("the runtime measured nothing".into()))?;
     session.need_steady(&measured)?;
     Ok(measured)

@@ -154,7 +154,8 @@ impl<'a> Session<'a> {
             self.heed_stop()?;
             let models =
                 batch.iter().map(|c| self.dense.apply(&space.decision(&self.dense.groups, &ranks, c))).collect::<Result<Vec<_>>>()?;
-            let measured = self.bench.relative(&self.run.journal, &self.dense.model, &models, &calibration_protocol())?;
+            let measured =
+                self.bench.relative(&self.run.journal, &self.dense.model, &models, &calibration_protocol(), CALIBRATION_NOISE)?;
             for (choice, m) in batch.iter().zip(measured) {
                 points.push((table.features(&widths.all(&space, choice)), m.ratio * self.dense_s));
             }
@@ -264,7 +265,7 @@ impl<'a> Session<'a> {
             return Ok(known.ratio * self.dense_s);
         }
         let model = aim.stage.analysis.apply(&aim.decision(&choice))?;
-        let measured = self.bench.relative(&self.run.journal, &self.dense.model, &[model], &decide_protocol())?;
+        let measured = self.bench.relative(&self.run.journal, &self.dense.model, &[model], &decide_protocol(), self.settings.tolerance)?;
         let measured = measured.into_iter().next().ok_or_else(|| Error::Setting("the runtime measured nothing".into()))?;
         self.need_steady(&measured)?;
         let measured_s = measured.ratio * self.dense_s;
@@ -279,7 +280,7 @@ impl<'a> Session<'a> {
     /// # Errors
     /// [`latency::Error::TooNoisy`].
     pub(crate) fn need_steady(&self, measured: &Relative) -> Result<()> {
-        let noise = (measured.ci.1 - measured.ci.0) / 2.0 / measured.ratio;
+        let noise = measured.noise();
         if noise <= self.settings.tolerance {
             return Ok(());
         }
@@ -324,6 +325,9 @@ impl<'a> Session<'a> {
         self.settings.table.clone().unwrap_or_else(default_table)
     }
 }
+
+/// Noise up to which a sub-network's latency is good enough for calibration, which averages over many.
+const CALIBRATION_NOISE: f64 = 0.1;
 
 /// Precision of a sub-network's latency for calibration.
 fn calibration_protocol() -> Protocol {

@@ -120,7 +120,12 @@ impl<'a> Chooser<'a> {
 
     /// Cost of the stage as it is.
     pub(crate) fn dense_cost(&self) -> f64 {
-        let widths = self.widths.all(self.space, &self.space.keep_all());
+        self.cost_of(&self.space.keep_all())
+    }
+
+    /// Cost of a choice, all widths as they then are.
+    fn cost_of(&self, choice: &[usize]) -> f64 {
+        let widths = self.widths.all(self.space, choice);
         self.costs.constant() + widths.iter().enumerate().map(|(l, &(i, o))| self.costs.cost(l, i, o)).sum::<f64>()
     }
 
@@ -131,11 +136,19 @@ impl<'a> Chooser<'a> {
         }
         let present = self.space.keep_all();
         let (groups, fixed) = linearised(self.space, &self.widths, self.layers, self.values, self.costs, &present);
-        let left = budget - fixed - self.costs.constant();
-        let prefixes = match self.solver {
-            Solver::Published => search::knapsack::published(&groups, left, RESOLUTION)?,
-            _ => search::knapsack::exact(&groups, left, RESOLUTION)?,
-        };
-        Ok(from_prefixes(self.space, &prefixes.kept))
+        let mut left = budget - fixed - self.costs.constant();
+        loop {
+            let prefixes = match self.solver {
+                Solver::Published => search::knapsack::published(&groups, left, RESOLUTION)?,
+                _ => search::knapsack::exact(&groups, left, RESOLUTION)?,
+            };
+            let choice = from_prefixes(self.space, &prefixes.kept);
+            // Linearised costs can be too low where several groups write one layer: what is over comes off the budget.
+            let over = self.cost_of(&choice) - budget;
+            if over <= 1e-9 * budget {
+                return Ok(choice);
+            }
+            left -= over.max(1e-3 * budget);
+        }
     }
 }
