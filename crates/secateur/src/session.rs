@@ -199,6 +199,13 @@ impl<'a> Session<'a> {
         Ok(Stage { analysis, cut })
     }
 
+    /// Latencies at which the search ends: inside the tolerance, and so far below the budget that measuring again will not
+    /// come out above it.
+    fn landing_s(&self) -> std::ops::RangeInclusive<f64> {
+        let tolerance = self.settings.tolerance;
+        self.budget_s * (1.0 - tolerance)..=self.budget_s * (1.0 - tolerance / 5.0)
+    }
+
     /// Finds the inner budget at which `choose` gives a network measured inside the tolerance, starting at `start`. Where the
     /// solver's answers jump over the tolerance, choices beside its last ones are measured, the most valuable first.
     ///
@@ -206,7 +213,7 @@ impl<'a> Session<'a> {
     /// No network at or below the budget was found.
     pub(crate) fn meet_budget(&mut self, aim: &Aim, start: f64, choose: &mut dyn FnMut(f64) -> Result<Vec<usize>>) -> Result<Outcome> {
         self.stage("meeting the budget as measured")?;
-        let low_s = self.budget_s * (1.0 - self.settings.tolerance);
+        let landing = self.landing_s();
         let mut tried: Vec<(Vec<usize>, Relative)> = Vec::new();
         let (mut inner, mut below, mut above) = (start, None::<f64>, None::<f64>);
         for _ in 0..ATTEMPTS {
@@ -221,10 +228,10 @@ impl<'a> Session<'a> {
                 Err(e) => return Err(e),
             };
             let latency_s = self.try_choice(aim, choice, &mut tried)?;
-            if (low_s..=self.budget_s).contains(&latency_s) {
+            if landing.contains(&latency_s) {
                 break;
             }
-            if latency_s > self.budget_s {
+            if latency_s > *landing.end() {
                 above = Some(above.map_or(inner, |a| a.min(inner)))
             } else {
                 below = Some(below.map_or(inner, |b| b.max(inner)))
@@ -241,17 +248,18 @@ impl<'a> Session<'a> {
                 break;
             }
         }
-        let lands = |r: &Relative| (low_s..=self.budget_s).contains(&(r.ratio * self.dense_s));
-        if aim.beside && !tried.iter().any(|(_, r)| lands(r)) {
+        if aim.beside && !tried.iter().any(|(_, r)| landing.contains(&(r.ratio * self.dense_s))) {
             self.try_neighbours(aim, &mut tried)?;
         }
         let fits = tried.iter().filter(|(_, r)| r.ratio * self.dense_s <= self.budget_s);
-        // Inside the tolerance the most valuable; below it the slowest.
-        let key = |(c, r): &(Vec<usize>, Relative)| if r.ratio * self.dense_s >= low_s { (1, aim.values.total(c)) } else { (0, r.ratio) };
+        // Where it is safe the most valuable; else what is nearest below the budget.
+        let key = |(c, r): &(Vec<usize>, Relative)| {
+            if landing.contains(&(r.ratio * self.dense_s)) { (1, aim.values.total(c)) } else { (0, r.ratio) }
+        };
         let best = fits.max_by(|a, b| key(a).partial_cmp(&key(b)).unwrap_or(std::cmp::Ordering::Equal)).cloned();
         let Some((choice, latency)) = best else {
             let best_s = tried.iter().map(|(_, r)| r.ratio * self.dense_s).fold(f64::INFINITY, f64::min);
-            return Err(Error::BudgetNotReached { low_s, budget_s: self.budget_s, best_s });
+            return Err(Error::BudgetNotReached { low_s: *landing.start(), budget_s: self.budget_s, best_s });
         };
         let predicted_s = self.predict(aim, &choice);
         let stage = self.cut(aim.stage.clone(), &aim.decision(&choice))?;
@@ -289,7 +297,7 @@ impl<'a> Session<'a> {
 
     /// Measures choices beside those tried that are predicted inside the tolerance, the most valuable first.
     fn try_neighbours(&mut self, aim: &Aim, tried: &mut Vec<(Vec<usize>, Relative)>) -> Result<()> {
-        let low_s = self.budget_s * (1.0 - self.settings.tolerance);
+        let landing = self.landing_s();
         let mut seeds: Vec<&(Vec<usize>, Relative)> = tried.iter().collect();
         seeds.sort_by(|a, b| (a.1.ratio * self.dense_s - self.budget_s).abs().total_cmp(&(b.1.ratio * self.dense_s - self.budget_s).abs()));
         // What the table got wrong at the nearest tried choice, it gets wrong beside it.
@@ -298,7 +306,7 @@ impl<'a> Session<'a> {
         for (choice, _) in seeds.iter().take(3) {
             for n in crate::choice::neighbours(aim.space, choice) {
                 let s = self.predict(aim, &n) * correction;
-                if s >= low_s && s <= self.budget_s && !beside.iter().any(|(_, c)| *c == n) {
+                if landing.contains(&s) && !beside.iter().any(|(_, c)| *c == n) {
                     beside.push((aim.values.total(&n), n));
                 }
             }
@@ -306,7 +314,7 @@ impl<'a> Session<'a> {
         beside.sort_by(|a, b| b.0.total_cmp(&a.0));
         for (_, choice) in beside.into_iter().take(ATTEMPTS) {
             let s = self.try_choice(aim, choice, tried)?;
-            if s >= low_s && s <= self.budget_s {
+            if landing.contains(&s) {
                 break;
             }
         }
