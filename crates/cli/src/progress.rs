@@ -14,9 +14,8 @@ pub struct Progress {
     bar: Option<ProgressBar>,
     started: Instant,
     stage: Option<(String, Instant)>,
-    /// Units of the stage that were done before this program started (a resumed run).
-    recalled: usize,
     quiet: bool,
+    outlook: bool,
 }
 
 impl Progress {
@@ -27,7 +26,13 @@ impl Progress {
             bar.enable_steady_tick(Duration::from_millis(120));
             bar
         });
-        Self { bar, started: Instant::now(), stage: None, recalled: 0, quiet }
+        Self { bar, started: Instant::now(), stage: None, quiet, outlook: true }
+    }
+
+    /// For work without a budget.
+    pub fn without_outlook(mut self) -> Self {
+        self.outlook = false;
+        self
     }
 
     /// One line, above the bar where there is one.
@@ -67,7 +72,6 @@ impl Progress {
             None => self.chat(&format!("[{:>7}] {what}", duration(self.started.elapsed().as_secs_f64()))),
         }
         self.stage = Some((what.to_owned(), Instant::now()));
-        self.recalled = 0;
     }
 
     fn advance(&mut self, done: usize, total: usize, note: &str) {
@@ -90,6 +94,7 @@ fn style(template: &str) -> ProgressStyle {
 impl Observer for Progress {
     fn event(&mut self, event: Event) {
         match event {
+            Event::Outlook { .. } if !self.outlook => {}
             Event::Outlook { dense_s, budget_s, floor_s, estimate_s } => {
                 let share = |s: f64| percent(s / dense_s);
                 self.chat(&format!("dense latency  {}", seconds(dense_s)));

@@ -159,7 +159,7 @@ fn unresolved(m: &Measurement) -> String {
     if m.relative_half_width() > m.protocol.precision {
         return format!("the latency is known to ±{} only, ±{} was asked", percent(m.relative_half_width()), percent(m.protocol.precision));
     }
-    format!("the machine drifted: {} were dropped, and too few are left to trust the interval", count(m.rounds_invalidated, "round"))
+    format!("the machine was not steady ({} dropped), so the interval is not to be trusted", count(m.rounds_invalidated, "round"))
 }
 
 /// The comparisons must be decided; a single model's latency must be known.

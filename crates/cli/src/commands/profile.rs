@@ -77,7 +77,7 @@ pub fn run(a: &ProfileArgs, shared: &Shared) -> Result<()> {
     };
     interrupt::watch()?;
     let scratch = tempfile::tempdir().map_err(|e| Failure::Other(format!("a temporary folder is needed and cannot be made: {e}")))?;
-    let result = secateur::profile(settings, &scratch.path().join("run"), &mut Progress::new(shared.quiet));
+    let result = secateur::profile(settings, &scratch.path().join("run"), &mut Progress::new(shared.quiet).without_outlook());
     let (table, dense_s) = match result {
         Err(secateur::Error::Interrupted { .. }) => {
             return Err(Failure::Other(format!(
