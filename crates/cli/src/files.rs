@@ -34,6 +34,15 @@ pub fn must_be_new(path: &Path) -> Result<()> {
     }
 }
 
+/// How this program is started again to measure in a process of its own.
+///
+/// # Errors
+/// The system does not tell where this program is.
+pub fn worker() -> Result<latency::WorkerCommand> {
+    let program = std::env::current_exe().map_err(|e| Failure::Other(format!("cannot find this program to start it again: {e}")))?;
+    Ok(latency::WorkerCommand { program, arguments: vec!["worker".into()] })
+}
+
 /// Sizes of dynamic dimensions as the user gives them: `NAME=1,3,224,224`.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Shape(pub String, pub Vec<usize>);

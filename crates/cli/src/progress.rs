@@ -114,6 +114,12 @@ impl Observer for Progress {
             Event::Measured { attempt, predicted_s, measured_s } => {
                 self.chat(&format!("  attempt {attempt}: measured {}, predicted {}", seconds(measured_s), seconds(predicted_s)));
             }
+            Event::Paused { noise, needed, left_s } => self.chat(&format!(
+                "  paused: the device is too noisy (±{}, ±{} is needed); it is tried again for {}",
+                percent(noise),
+                percent(needed),
+                duration(left_s)
+            )),
             Event::Note { text } => self.chat(&format!("  {text}")),
         }
     }

@@ -27,7 +27,44 @@ pub struct Comparison {
     pub pairs: Vec<PairComparison>,
 }
 
+/// What one process found about several models measured in the same rounds.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct ProcessRounds {
+    /// One per model, in order.
+    pub measurements: Vec<Measurement>,
+    /// Models 2, 3, …: logarithm of time / first model's time, per round.
+    pub log_ratios: Vec<Vec<f64>>,
+    /// Whether the rounds of these pairs may decide anything.
+    pub sound: Vec<bool>,
+}
+
 impl Comparison {
+    /// Puts together what several processes found about the same models; the intervals draw
+    /// processes before rounds. Also from one process. `None` where the list is empty or its parts
+    /// are of different models.
+    pub fn merge(parts: &[ProcessRounds], protocol: &Protocol) -> Option<Self> {
+        let first = parts.first()?;
+        let keys = |p: &ProcessRounds| p.measurements.iter().map(|m| m.model_key.clone()).collect::<Vec<_>>();
+        if parts.iter().any(|p| keys(p) != keys(first)) {
+            return None;
+        }
+        let model = |i: usize| match parts {
+            [only] => Some(only.measurements[i].clone()),
+            _ => Measurement::merge(&parts.iter().map(|p| p.measurements[i].clone()).collect::<Vec<_>>()),
+        };
+        let measurements = (0..first.measurements.len()).map(model).collect::<Option<Vec<_>>>()?;
+        let pairs = (1..measurements.len()).map(|i| {
+            let series: Vec<&[f64]> = parts.iter().map(|p| p.log_ratios[i - 1].as_slice()).collect();
+            let names = (measurements[0].model.as_str(), measurements[i].model.as_str());
+            let mut pair = compare_rounds(names, &series, looked_at(protocol), protocol.seed);
+            if parts.iter().any(|p| !p.sound[i - 1]) {
+                pair.verdict = Verdict::Unresolved;
+            }
+            pair
+        });
+        Some(Self { pairs: pairs.collect(), measurements })
+    }
+
     /// The first pair that the noise left undecided, as an error.
     ///
     /// # Errors
@@ -53,10 +90,23 @@ impl Comparison {
 /// # Errors
 /// [`Error::DeviceBusy`], [`Error::ProtocolInvalid`], and the runtime's errors.
 pub fn compare(runtime: &dyn Runtime, models: &[ModelBytes], protocol: &Protocol) -> Result<Comparison, Error> {
+    Comparison::merge(&[rounds_in_this_process(runtime, models, protocol)?], protocol).ok_or_else(nothing)
+}
+
+/// The rounds behind [`compare`], to be put together with those of others.
+///
+/// # Errors
+/// Those of [`compare`].
+pub fn rounds_in_this_process(runtime: &dyn Runtime, models: &[ModelBytes], protocol: &Protocol) -> Result<ProcessRounds, Error> {
     let _lock = DeviceLock::acquire(LOCK_WAIT)?;
     let mut candidates = models.iter().map(|m| Candidate::new(runtime, m)).collect::<Result<Vec<_>, _>>()?;
     let mut sentinel = Candidate::new(runtime, &sentinel_model())?;
-    compare_candidates(&mut candidates, Some(&mut sentinel), protocol)
+    compare_rounds_of(&mut candidates, Some(&mut sentinel), protocol)
+}
+
+/// [`Comparison::merge`] of no models at all.
+pub(crate) fn nothing() -> Error {
+    Error::ProtocolInvalid { cause: "there is nothing to compare".into() }
 }
 
 /// [`compare`] for candidates that are already prepared, perhaps on different runtimes.
@@ -68,31 +118,40 @@ pub fn compare_candidates(
     sentinel: Option<&mut Candidate>,
     protocol: &Protocol,
 ) -> Result<Comparison, Error> {
-    let confidence = 1.0 - (1.0 - protocol.confidence) / LOOKS;
+    let rounds = compare_rounds_of(candidates, sentinel, protocol)?;
+    Comparison::merge(&[rounds], protocol).ok_or_else(nothing)
+}
+
+/// Level of an interval that is looked at several times.
+fn looked_at(protocol: &Protocol) -> f64 {
+    1.0 - (1.0 - protocol.confidence) / LOOKS
+}
+
+/// The rounds behind [`compare_candidates`].
+pub(crate) fn compare_rounds_of(
+    candidates: &mut [Candidate],
+    sentinel: Option<&mut Candidate>,
+    protocol: &Protocol,
+) -> Result<ProcessRounds, Error> {
     let protocol = &Protocol { min_rounds: protocol.min_rounds.max(MIN_PAIRED_ROUNDS), ..protocol.clone() };
-    let names: Vec<String> = candidates.iter().map(|c| c.name.clone()).collect();
+    let n = candidates.len();
     let mut rounds = Rounds::start(candidates, sentinel, protocol)?;
-    let pairs_of = |rounds: &Rounds<'_>| -> Vec<PairComparison> {
-        (1..names.len())
-            .map(|i| {
-                let (a, b, sound) = rounds.paired(0, i);
-                let names = (names[0].as_str(), names[i].as_str());
-                let mut pair = compare_rounds(names, &a, &b, confidence, protocol.seed);
-                if !sound {
-                    pair.verdict = Verdict::Unresolved;
-                }
-                pair
-            })
-            .collect()
+    let paired = |rounds: &Rounds<'_>, i: usize| {
+        let (a, b, sound) = rounds.paired(0, i);
+        (a.iter().zip(&b).map(|(a, b)| (b / a).ln()).collect::<Vec<f64>>(), sound)
+    };
+    let decided = |rounds: &Rounds<'_>, i: usize| {
+        let (logs, sound) = paired(rounds, i);
+        sound && compare_rounds(("", ""), &[&logs], looked_at(protocol), protocol.seed).verdict != Verdict::Unresolved
     };
     while rounds.step()? {
-        let due = (0..names.len()).fold(false, |due, i| rounds.due(i) | due);
-        if due && (0..names.len()).all(|i| rounds.is_precise(i)) && pairs_of(&rounds).iter().all(|p| p.verdict != Verdict::Unresolved) {
+        let due = (0..n).fold(false, |due, i| rounds.due(i) | due);
+        if due && (0..n).all(|i| rounds.is_precise(i)) && (1..n).all(|i| decided(&rounds, i)) {
             break;
         }
     }
-    let pairs = pairs_of(&rounds);
-    Ok(Comparison { measurements: rounds.measurements(), pairs })
+    let (log_ratios, sound) = (1..n).map(|i| paired(&rounds, i)).unzip();
+    Ok(ProcessRounds { measurements: rounds.measurements(), log_ratios, sound })
 }
 
 /// What a device can tell apart, from measuring a model against itself.

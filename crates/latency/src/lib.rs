@@ -44,7 +44,7 @@ mod worker;
 
 pub use affinity::{Pinned, allowed_cores};
 pub use command::{CommandRuntime, LatencyReading, Unit};
-pub use comparison::{Comparison, NoiseFloor, compare, compare_candidates, self_test};
+pub use comparison::{Comparison, NoiseFloor, ProcessRounds, compare, compare_candidates, rounds_in_this_process, self_test};
 pub use error::Error;
 pub use lock::{DeviceLock, LOCK_WAIT};
 pub use machine::{Gpu, Machine};
@@ -61,4 +61,4 @@ pub use table::{EXCHANGE_VERSION, TableStore, read_inputs, structure_key, table_
 pub use target::{Optimization, TargetKind, TargetOptions, TargetSpec, runtime};
 pub use tensor::{INPUT_SEED, Tensor, TensorData};
 pub use tract::TractRuntime;
-pub use worker::{PROCESSES, WorkerCommand, measure_in_processes, worker_main};
+pub use worker::{PROCESSES, WorkerCommand, compare_in_processes, rounds_in_processes, worker_main};

@@ -10,12 +10,12 @@ use std::process::{Command, Stdio};
 
 use serde::{Deserialize, Serialize};
 
+use crate::comparison::{Comparison, ProcessRounds, compare_rounds_of, nothing};
 use crate::error::Error;
 use crate::lock::{DeviceLock, LOCK_WAIT};
-use crate::measurement::Measurement;
 use crate::model::{InputSpec, ModelBytes};
 use crate::protocol::Protocol;
-use crate::sampling::{Candidate, interleave};
+use crate::sampling::Candidate;
 use crate::sentinel::sentinel_model;
 use crate::target::{TargetSpec, runtime};
 
@@ -47,7 +47,7 @@ struct JobModel {
 
 #[derive(Serialize, Deserialize)]
 enum Answer {
-    Measured(Vec<Measurement>),
+    Measured(ProcessRounds),
     Failed(String),
 }
 
@@ -62,14 +62,14 @@ pub fn worker_main(mut input: impl Read, mut output: impl Write) -> Result<(), E
     input.read_to_string(&mut text).map_err(|e| failed(e.to_string()))?;
     let job: Job = serde_json::from_str(&text).map_err(|e| failed(format!("job: {e}")))?;
     let answer = match measure(&job) {
-        Ok(measurements) => Answer::Measured(measurements),
+        Ok(rounds) => Answer::Measured(rounds),
         Err(e) => Answer::Failed(e.to_string()),
     };
     serde_json::to_writer(&mut output, &answer).map_err(|e| failed(e.to_string()))?;
     output.flush().map_err(|e| failed(e.to_string()))
 }
 
-fn measure(job: &Job) -> Result<Vec<Measurement>, Error> {
+fn measure(job: &Job) -> Result<ProcessRounds, Error> {
     let runtime = runtime(&job.target)?;
     let mut candidates = Vec::with_capacity(job.models.len());
     for model in &job.models {
@@ -78,22 +78,22 @@ fn measure(job: &Job) -> Result<Vec<Measurement>, Error> {
         candidates.push(Candidate::new(runtime.as_ref(), &model)?);
     }
     let mut sentinel = Candidate::new(runtime.as_ref(), &sentinel_model())?;
-    interleave(&mut candidates, Some(&mut sentinel), &job.protocol)
+    compare_rounds_of(&mut candidates, Some(&mut sentinel), &job.protocol)
 }
 
-/// Measures `models` in `processes` fresh processes, one after the other, and merges what they
-/// found: all samples, and an interval that draws processes before blocks of samples.
+/// Measures `models` against the first of them in `processes` fresh processes, one after the other. What they found goes into
+/// [`Comparison::merge`], perhaps with that of earlier calls (give another seed).
 ///
 /// # Errors
 /// [`Error::WorkerFailed`] where a process cannot be started or fails, [`Error::DeviceBusy`],
 /// [`Error::Io`].
-pub fn measure_in_processes(
+pub fn rounds_in_processes(
     worker: &WorkerCommand,
     processes: usize,
     target: &TargetSpec,
     models: &[ModelBytes],
     protocol: &Protocol,
-) -> Result<Vec<Measurement>, Error> {
+) -> Result<Vec<ProcessRounds>, Error> {
     protocol.check()?;
     let _lock = DeviceLock::acquire(LOCK_WAIT)?;
     let folder = tempfile::tempdir().map_err(|cause| Error::Io { path: std::env::temp_dir(), cause })?;
@@ -104,29 +104,39 @@ pub fn measure_in_processes(
         jobs.push(JobModel { name: model.name.clone(), file, inputs: model.inputs.clone() });
     }
     let mut job = Job { target: target.clone(), protocol: protocol.clone(), models: jobs };
-    let mut parts: Vec<Vec<Measurement>> = vec![Vec::new(); models.len()];
+    let mut parts = Vec::with_capacity(processes);
     for process in 0..processes.max(1) {
         job.protocol.seed = protocol.seed.wrapping_add(process as u64);
-        for (own, measurement) in parts.iter_mut().zip(start(worker, &job)?) {
-            own.push(measurement);
+        let found = start(worker, &job)?;
+        if found.measurements.len() != models.len() {
+            let cause = format!("it measured {} models of {}", found.measurements.len(), models.len());
+            return Err(Error::WorkerFailed { command: display(&worker.program, &worker.arguments), cause });
         }
+        parts.push(found);
     }
-    parts
-        .iter()
-        .map(|own| {
-            Measurement::merge(own).ok_or_else(|| Error::WorkerFailed {
-                command: display(&worker.program, &worker.arguments),
-                cause: "it measured fewer models than asked".into(),
-            })
-        })
-        .collect()
+    Ok(parts)
+}
+
+/// [`rounds_in_processes`], put together.
+///
+/// # Errors
+/// Those of [`rounds_in_processes`].
+pub fn compare_in_processes(
+    worker: &WorkerCommand,
+    processes: usize,
+    target: &TargetSpec,
+    models: &[ModelBytes],
+    protocol: &Protocol,
+) -> Result<Comparison, Error> {
+    let parts = rounds_in_processes(worker, processes, target, models, protocol)?;
+    Comparison::merge(&parts, protocol).ok_or_else(nothing)
 }
 
 fn display(program: &Path, arguments: &[String]) -> String {
     format!("{} {}", program.display(), arguments.join(" ")).trim_end().to_string()
 }
 
-fn start(worker: &WorkerCommand, job: &Job) -> Result<Vec<Measurement>, Error> {
+fn start(worker: &WorkerCommand, job: &Job) -> Result<ProcessRounds, Error> {
     let failed = |cause: String| Error::WorkerFailed { command: display(&worker.program, &worker.arguments), cause };
     let text = serde_json::to_vec(job).map_err(|e| failed(e.to_string()))?;
     let mut child = Command::new(&worker.program)
@@ -146,7 +156,7 @@ fn start(worker: &WorkerCommand, job: &Job) -> Result<Vec<Measurement>, Error> {
         return Err(failed(format!("it ended with {}: {}", output.status, errors.trim())));
     }
     match serde_json::from_slice(&output.stdout) {
-        Ok(Answer::Measured(measurements)) => Ok(measurements),
+        Ok(Answer::Measured(rounds)) => Ok(rounds),
         Ok(Answer::Failed(cause)) => Err(failed(cause)),
         Err(e) => Err(failed(format!("its answer cannot be read: {e}"))),
     }

@@ -3,7 +3,7 @@
 use std::path::{Path, PathBuf};
 
 use graph::Model;
-use latency::{Measurement, ModelBytes, Profiler, Protocol, Runtime, TableStore, TargetSpec};
+use latency::{Comparison, Measurement, ModelBytes, PROCESSES, ProcessRounds, Profiler, Protocol, Runtime, TableStore, TargetSpec, WorkerCommand};
 use serde::{Deserialize, Serialize};
 
 use crate::error::{Error, Result};
@@ -28,6 +28,17 @@ pub struct Relative {
 }
 
 impl Relative {
+    fn of(comparison: &Comparison, k: usize) -> Self {
+        let (pair, m) = (&comparison.pairs[k], &comparison.measurements[k + 1]);
+        Self {
+            ratio: pair.ratio,
+            ci: pair.ci,
+            median_s: m.median_s,
+            dense_s: comparison.measurements[0].median_s,
+            rounds: pair.rounds,
+        }
+    }
+
     /// Half the interval's width as a share of the ratio.
     pub fn noise(&self) -> f64 {
         (self.ci.1 - self.ci.0) / 2.0 / self.ratio
@@ -37,9 +48,14 @@ impl Relative {
 /// Times that a noisy ratio is measured before it is given back as it is.
 const TRIES: usize = 3;
 
+/// Times that a ratio's interval may hold the limit it is compared with before it is given back all the same.
+const LOOKS: usize = 3;
+
 /// The target of a run, its latency table, and the count of what was measured.
 pub struct Bench {
     runtime: Box<dyn Runtime>,
+    target: TargetSpec,
+    worker: Option<WorkerCommand>,
     store: TableStore,
     batch: usize,
     probes: Probes,
@@ -62,15 +78,23 @@ pub fn default_table() -> PathBuf {
 }
 
 impl Bench {
-    /// Opens the runtime of `target` and the latency table at `table`. Networks are measured at batch size `batch`.
+    /// Opens the runtime of `target` and the latency table at `table`. Networks are measured at batch size `batch`; what
+    /// decides, in processes started by `worker`.
     ///
     /// # Errors
     /// The runtime or its library is not there; the table cannot be opened.
-    pub fn open(target: &TargetSpec, table: &Path, batch: usize) -> Result<Self> {
+    pub fn open(target: &TargetSpec, worker: Option<WorkerCommand>, table: &Path, batch: usize) -> Result<Self> {
         if let Some(folder) = table.parent().filter(|p| !p.as_os_str().is_empty()) {
             std::fs::create_dir_all(folder).map_err(|e| Error::File { path: folder.to_owned(), cause: e.to_string() })?;
         }
-        Ok(Self { runtime: latency::runtime(target)?, store: TableStore::open(table)?, batch, probes: Probes::default() })
+        Ok(Self {
+            runtime: latency::runtime(target)?,
+            target: target.clone(),
+            worker,
+            store: TableStore::open(table)?,
+            batch,
+            probes: Probes::default(),
+        })
     }
 
     /// The runtime.
@@ -151,14 +175,8 @@ impl Bench {
             let bytes: Vec<ModelBytes> = std::iter::once(dense.clone()).chain(open.iter().map(|&k| candidates[k].0.clone())).collect();
             let c = latency::compare(&*self.runtime, &bytes, protocol)?;
             self.probes.measured += open.len();
-            for ((k, pair), m) in open.into_iter().zip(&c.pairs).zip(&c.measurements[1..]) {
-                let r = Relative {
-                    ratio: pair.ratio,
-                    ci: pair.ci,
-                    median_s: m.median_s,
-                    dense_s: c.measurements[0].median_s,
-                    rounds: pair.rounds,
-                };
+            for (i, k) in open.into_iter().enumerate() {
+                let r = Relative::of(&c, i);
                 if r.noise() <= steady {
                     journal.record(&candidates[k].1, &r, 0.0)?;
                 }
@@ -167,4 +185,49 @@ impl Bench {
         }
         Ok(candidates.into_iter().filter_map(|(_, _, r)| r).collect())
     }
+
+    /// Latency of one network against the dense one for a decision: from three separate processes, and from more of them
+    /// while the interval holds `limit` (a share of the dense latency) or is wider than ±`steady`. All that was measured
+    /// counts. Recorded under `name`, unless it stayed too wide.
+    ///
+    /// Where the program gave no way to start a worker, the networks are loaded anew in this process instead.
+    ///
+    /// # Errors
+    /// As [`Bench::absolute`]; a process cannot be started.
+    pub fn confirmed(&mut self, journal: &Journal, name: &str, dense: &Model, model: &Model, limit: f64, steady: f64) -> Result<Relative> {
+        let models = [self.bytes("dense", dense)?, self.bytes("candidate", model)?];
+        let key = format!("{name} {}", models[1].structure_key()?);
+        if let Some(found) = journal.recall(&key)? {
+            self.probes.cached += 1;
+            return Ok(found);
+        }
+        let mut parts: Vec<ProcessRounds> = Vec::new();
+        for look in 1..=LOOKS {
+            let protocol = Protocol { seed: parts.len() as u64, ..decisive() };
+            match &self.worker {
+                Some(worker) => parts.extend(latency::rounds_in_processes(worker, PROCESSES, &self.target, &models, &protocol)?),
+                None => {
+                    for _ in 0..PROCESSES {
+                        parts.push(latency::rounds_in_this_process(&*self.runtime, &models, &protocol)?);
+                    }
+                }
+            }
+            self.probes.measured += PROCESSES;
+            let Some(merged) = Comparison::merge(&parts, &protocol) else { break };
+            let r = Relative::of(&merged, 0);
+            let open = (r.ci.0..=r.ci.1).contains(&limit) || r.noise() > steady;
+            if !open || look == LOOKS {
+                if r.noise() <= steady {
+                    journal.record(&key, &r, 0.0)?;
+                }
+                return Ok(r);
+            }
+        }
+        Err(Error::Setting("the runtime measured nothing".into()))
+    }
+}
+
+/// Precision in each process of a latency that decides.
+fn decisive() -> Protocol {
+    Protocol { precision: 0.005, time_limit_s: 3.0, min_rounds: 20, ..Protocol::default() }
 }

@@ -45,6 +45,15 @@ pub enum Event {
         /// Measured seconds.
         measured_s: f64,
     },
+    /// The device is too noisy to go on; it will be looked at again.
+    Paused {
+        /// Half width of the interval as a share of the latency.
+        noise: f64,
+        /// What it must not exceed.
+        needed: f64,
+        /// Seconds until the run gives up.
+        left_s: f64,
+    },
     /// Something the user should know.
     Note {
         /// Text.

@@ -17,6 +17,7 @@ mod error;
 mod evaluate;
 mod events;
 mod learning;
+mod meeting;
 mod methods;
 mod plan;
 mod prune;

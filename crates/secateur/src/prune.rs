@@ -3,10 +3,8 @@
 use std::path::Path;
 
 use graph::{InputShapes, Model};
-use latency::Protocol;
 
 use crate::analysis::Analysis;
-use crate::bench::Relative;
 use crate::cost::LatencyTable;
 use crate::error::{Error, Result};
 use crate::events::{Event, Observer};
@@ -33,14 +31,14 @@ pub fn prune(settings: Settings, out: &Path, observer: &mut dyn Observer) -> Res
     execute(settings, run, observer)
 }
 
-/// Goes on with the run in `out` where it stopped. Steps in its journal are not done again; no measurement it holds is
+/// Goes on with the run in `out` where it stopped, measuring in processes started by `worker`. Steps in its journal are not done again; no measurement it holds is
 /// repeated.
 ///
 /// # Errors
 /// There is no run in `out`; as [`prune`].
-pub fn resume(out: &Path, observer: &mut dyn Observer) -> Result<Report> {
+pub fn resume(out: &Path, worker: Option<latency::WorkerCommand>, observer: &mut dyn Observer) -> Result<Report> {
     let run = Run::open(out)?;
-    let settings: Settings = run.read_json("config.json")?;
+    let settings = Settings { worker, ..run.read_json("config.json")? };
     execute(settings, run, observer)
 }
 
@@ -67,7 +65,7 @@ fn execute(settings: Settings, run: Run, observer: &mut dyn Observer) -> Result<
 
     let tuned = session.fine_tune(stage, outcome.steps_spent)?;
     session.stage("measuring the result")?;
-    let latency = confirm(&mut session, &tuned.model)?;
+    let latency = session.confirm("final", &tuned.model)?;
     let latency_s = latency.ratio * session.dense_s;
     let within = latency_s <= session.budget_s && latency_s >= session.budget_s * (1.0 - session.settings.tolerance);
     let pruned_accuracy = session.test_accuracy("pruned", &tuned.model)?;
@@ -97,16 +95,6 @@ fn execute(settings: Settings, run: Run, observer: &mut dyn Observer) -> Result<
     let page = session.run.file("report.html")?;
     graph::write_atomically(&page, report.html()?.as_bytes())?;
     Ok(report)
-}
-
-fn confirm(session: &mut Session, model: &Model) -> Result<Relative> {
-    let protocol = Protocol { precision: 0.004, time_limit_s: 8.0, min_rounds: 20, ..Protocol::default() };
-    let dense = session.dense.model.clone();
-    let measured =
-        session.bench.relative(&session.run.journal, &dense, std::slice::from_ref(model), &protocol, session.settings.tolerance)?;
-    let measured = measured.into_iter().next().ok_or_else(|| Error::Setting("the runtime measured nothing".into()))?;
-    session.need_steady(&measured)?;
-    Ok(measured)
 }
 
 fn row(name: &str, analysis: &Analysis, latency_s: f64, test_accuracy: Option<f64>) -> Result<Row> {

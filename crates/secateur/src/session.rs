@@ -7,15 +7,14 @@ use rand::{RngExt, SeedableRng};
 use rand_chacha::ChaCha8Rng;
 
 use crate::analysis::Analysis;
-use crate::bench::{Bench, Relative, default_table};
+use crate::bench::{Bench, default_table};
 use crate::choice::{Space, Values, Widths, joint_problem};
-use crate::cost::{Calibration, Features, LatencyTable, LayerCosts, StageCosts, WidthRange};
+use crate::cost::{Calibration, Features, LatencyTable, LayerCosts, WidthRange};
 use crate::error::{Error, Result};
 use crate::events::{Event, Observer};
 use crate::learning::Learning;
-use crate::methods::Outcome;
 use crate::run::Run;
-use crate::saliency::{Saliency, Sources};
+use crate::saliency::Sources;
 use crate::settings::Settings;
 use crate::stage::Stage;
 use crate::verify;
@@ -41,26 +40,6 @@ pub struct Session<'a> {
     observer: &'a mut dyn Observer,
 }
 
-/// What a budget is to be met with.
-pub(crate) struct Aim<'a> {
-    pub stage: &'a Stage,
-    pub saliency: &'a Saliency,
-    pub space: &'a Space,
-    pub table: &'a LatencyTable,
-    pub values: &'a Values,
-    /// Choices beside the solver's may be taken to land inside the tolerance.
-    pub beside: bool,
-}
-
-impl Aim<'_> {
-    fn decision(&self, choice: &[usize]) -> Decision {
-        self.space.decision(&self.stage.analysis.groups, self.saliency, choice)
-    }
-}
-
-/// Attempts at landing inside the tolerance.
-const ATTEMPTS: usize = 14;
-
 impl<'a> Session<'a> {
     /// Opens what `settings` name and measures the dense network, unless the journal of `run` has it already.
     ///
@@ -74,7 +53,7 @@ impl<'a> Session<'a> {
         let learning = settings.data.as_ref().map(|d| Learning::open(d, &settings, &dense)).transpose()?;
         let target: TargetSpec = settings.target.parse()?;
         let table = settings.table.clone().unwrap_or_else(default_table);
-        let mut bench = Bench::open(&target, &table, settings.latency_batch)?;
+        let mut bench = Bench::open(&target, settings.worker.clone(), &table, settings.latency_batch)?;
         observer.event(Event::Stage { what: "measuring the dense network".into() });
         let measured: latency::Measurement = run.journal.step("dense latency", || bench.absolute(&dense.model))?;
         let dense_s = measured.median_s;
@@ -199,135 +178,6 @@ impl<'a> Session<'a> {
         Ok(Stage { analysis, cut })
     }
 
-    /// Latencies at which the search ends: inside the tolerance, and so far below the budget that measuring again will not
-    /// come out above it.
-    fn landing_s(&self) -> std::ops::RangeInclusive<f64> {
-        let tolerance = self.settings.tolerance;
-        self.budget_s * (1.0 - tolerance)..=self.budget_s * (1.0 - tolerance / 5.0)
-    }
-
-    /// Finds the inner budget at which `choose` gives a network measured inside the tolerance, starting at `start`. Where the
-    /// solver's answers jump over the tolerance, choices beside its last ones are measured, the most valuable first.
-    ///
-    /// # Errors
-    /// No network at or below the budget was found.
-    pub(crate) fn meet_budget(&mut self, aim: &Aim, start: f64, choose: &mut dyn FnMut(f64) -> Result<Vec<usize>>) -> Result<Outcome> {
-        self.stage("meeting the budget as measured")?;
-        let landing = self.landing_s();
-        let mut tried: Vec<(Vec<usize>, Relative)> = Vec::new();
-        let (mut inner, mut below, mut above) = (start, None::<f64>, None::<f64>);
-        for _ in 0..ATTEMPTS {
-            let choice = match choose(inner) {
-                Ok(c) => c,
-                // Below what this stage reaches: the answer, if there is one, lies above.
-                Err(Error::Search(search::Error::Infeasible { .. })) => {
-                    below = Some(below.map_or(inner, |b| b.max(inner)));
-                    inner = above.map_or(inner * 1.1, |a| (a + inner) / 2.0);
-                    continue;
-                }
-                Err(e) => return Err(e),
-            };
-            let latency_s = self.try_choice(aim, choice, &mut tried)?;
-            if landing.contains(&latency_s) {
-                break;
-            }
-            if latency_s > *landing.end() {
-                above = Some(above.map_or(inner, |a| a.min(inner)))
-            } else {
-                below = Some(below.map_or(inner, |b| b.max(inner)))
-            }
-            let wanted = inner * self.target_s() / latency_s;
-            inner = match (below, above) {
-                // Inside the bracket; its middle where the guess falls on an end.
-                (Some(b), Some(a)) if wanted <= b || wanted >= a => (a + b) / 2.0,
-                _ => wanted,
-            };
-            if let (Some(b), Some(a)) = (below, above)
-                && (a - b) / a < self.settings.tolerance / 20.0
-            {
-                break;
-            }
-        }
-        if aim.beside && !tried.iter().any(|(_, r)| landing.contains(&(r.ratio * self.dense_s))) {
-            self.try_neighbours(aim, &mut tried)?;
-        }
-        let fits = tried.iter().filter(|(_, r)| r.ratio * self.dense_s <= self.budget_s);
-        // Where it is safe the most valuable; else what is nearest below the budget.
-        let key = |(c, r): &(Vec<usize>, Relative)| {
-            if landing.contains(&(r.ratio * self.dense_s)) { (1, aim.values.total(c)) } else { (0, r.ratio) }
-        };
-        let best = fits.max_by(|a, b| key(a).partial_cmp(&key(b)).unwrap_or(std::cmp::Ordering::Equal)).cloned();
-        let Some((choice, latency)) = best else {
-            let best_s = tried.iter().map(|(_, r)| r.ratio * self.dense_s).fold(f64::INFINITY, f64::min);
-            return Err(Error::BudgetNotReached { low_s: *landing.start(), budget_s: self.budget_s, best_s });
-        };
-        let predicted_s = self.predict(aim, &choice);
-        let stage = self.cut(aim.stage.clone(), &aim.decision(&choice))?;
-        Ok(Outcome { stage, latency, predicted_s, steps_spent: 0 })
-    }
-
-    /// Measures the network of `choice` (once) and returns its latency in seconds.
-    fn try_choice(&mut self, aim: &Aim, choice: Vec<usize>, tried: &mut Vec<(Vec<usize>, Relative)>) -> Result<f64> {
-        self.heed_stop()?;
-        if let Some((_, known)) = tried.iter().find(|(c, _)| *c == choice) {
-            return Ok(known.ratio * self.dense_s);
-        }
-        let model = aim.stage.analysis.apply(&aim.decision(&choice))?;
-        let measured = self.bench.relative(&self.run.journal, &self.dense.model, &[model], &decide_protocol(), self.settings.tolerance)?;
-        let measured = measured.into_iter().next().ok_or_else(|| Error::Setting("the runtime measured nothing".into()))?;
-        self.need_steady(&measured)?;
-        let measured_s = measured.ratio * self.dense_s;
-        let predicted_s = self.predict(aim, &choice);
-        tried.push((choice, measured));
-        self.observer.event(Event::Measured { attempt: tried.len(), predicted_s, measured_s });
-        Ok(measured_s)
-    }
-
-    /// Refuses a ratio that noise leaves wider than the tolerance it is to be held against.
-    ///
-    /// # Errors
-    /// [`latency::Error::TooNoisy`].
-    pub(crate) fn need_steady(&self, measured: &Relative) -> Result<()> {
-        let noise = measured.noise();
-        if noise <= self.settings.tolerance {
-            return Ok(());
-        }
-        Err(latency::Error::TooNoisy { what: "the pruned network's latency".into(), noise, needed: self.settings.tolerance }.into())
-    }
-
-    /// Measures choices beside those tried that are predicted inside the tolerance, the most valuable first.
-    fn try_neighbours(&mut self, aim: &Aim, tried: &mut Vec<(Vec<usize>, Relative)>) -> Result<()> {
-        let landing = self.landing_s();
-        let mut seeds: Vec<&(Vec<usize>, Relative)> = tried.iter().collect();
-        seeds.sort_by(|a, b| (a.1.ratio * self.dense_s - self.budget_s).abs().total_cmp(&(b.1.ratio * self.dense_s - self.budget_s).abs()));
-        // What the table got wrong at the nearest tried choice, it gets wrong beside it.
-        let correction = seeds.first().map_or(1.0, |(c, r)| r.ratio * self.dense_s / self.predict(aim, c));
-        let mut beside: Vec<(f64, Vec<usize>)> = Vec::new();
-        for (choice, _) in seeds.iter().take(3) {
-            for n in crate::choice::neighbours(aim.space, choice) {
-                let s = self.predict(aim, &n) * correction;
-                if landing.contains(&s) && !beside.iter().any(|(_, c)| *c == n) {
-                    beside.push((aim.values.total(&n), n));
-                }
-            }
-        }
-        beside.sort_by(|a, b| b.0.total_cmp(&a.0));
-        for (_, choice) in beside.into_iter().take(ATTEMPTS) {
-            let s = self.try_choice(aim, choice, tried)?;
-            if landing.contains(&s) {
-                break;
-            }
-        }
-        Ok(())
-    }
-
-    /// Calibrated table latency of a choice, seconds.
-    fn predict(&self, aim: &Aim, choice: &[usize]) -> f64 {
-        let costs = StageCosts::new(aim.table, &self.dense, &aim.stage.analysis);
-        let widths = Widths::new(&aim.stage.analysis.groups, &aim.stage.analysis.layers, aim.space);
-        aim.table.calibration.predict(&costs.features(&widths.all(aim.space, choice)))
-    }
-
     /// Where the latency table lies.
     pub fn table_path(&self) -> std::path::PathBuf {
         self.settings.table.clone().unwrap_or_else(default_table)
@@ -340,11 +190,6 @@ const CALIBRATION_NOISE: f64 = 0.1;
 /// Precision of a sub-network's latency for calibration.
 fn calibration_protocol() -> Protocol {
     Protocol { precision: 0.015, time_limit_s: 1.5, ..Protocol::default() }
-}
-
-/// Precision of a latency that decides.
-fn decide_protocol() -> Protocol {
-    Protocol { precision: 0.005, time_limit_s: 5.0, min_rounds: 10, ..Protocol::default() }
 }
 
 /// Random options, less kept the larger `cut` (0 to 1) is.

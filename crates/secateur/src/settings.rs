@@ -102,6 +102,11 @@ pub struct Settings {
     pub seed: u64,
     /// Latency table; the user's cache where not given.
     pub table: Option<PathBuf>,
+    /// Seconds to wait for a device that is too noisy before giving up.
+    pub patience_s: f64,
+    /// How to start this program again to measure in a process of its own. Not saved: a resumed run gets its own.
+    #[serde(skip)]
+    pub worker: Option<latency::WorkerCommand>,
 }
 
 impl Default for Settings {
@@ -127,6 +132,8 @@ impl Default for Settings {
             recipe: train::Recipe { distill: Some(train::loss::Distill { alpha: 0.9, temperature: 4.0 }), ..train::Recipe::cifar(3.0) },
             seed: 0,
             table: None,
+            patience_s: 600.0,
+            worker: None,
         }
     }
 }

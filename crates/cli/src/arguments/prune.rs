@@ -10,6 +10,7 @@ use train::loss::Distill;
 use train::optim::Optimizer;
 
 use super::{DataArgs, TargetArgs};
+use crate::files;
 use crate::failure::{Failure, Result};
 
 fn defaults() -> Settings {
@@ -79,6 +80,9 @@ pub struct ChoiceArgs {
     /// Batch size the latency is meant for.
     #[arg(long, value_name = "N", default_value_t = defaults().latency_batch)]
     pub latency_batch: usize,
+    /// Seconds to wait for a device that is too noisy before giving up.
+    #[arg(long, value_name = "SECONDS", default_value_t = defaults().patience_s)]
+    pub patience: f64,
 }
 
 /// Fine-tuning.
@@ -171,6 +175,8 @@ impl PruneArgs {
             recipe,
             seed: self.seed,
             table: c.table.clone(),
+            patience_s: c.patience,
+            worker: Some(files::worker()?),
         };
         settings.check().map_err(|e| Failure::Usage(e.to_string()))?;
         Ok(settings)

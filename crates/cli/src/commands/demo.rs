@@ -12,6 +12,6 @@ use crate::progress::Progress;
 /// As [`secateur::demo`].
 pub fn run(a: &DemoArgs, shared: &Shared) -> Result<()> {
     interrupt::watch()?;
-    let d = secateur::demo(&a.out, a.seed, &mut Progress::new(shared.quiet))?;
+    let d = secateur::demo(&a.out, a.seed, Some(crate::files::worker()?), &mut Progress::new(shared.quiet))?;
     report::print("demo", &d.report, &d.out, Some(&d.model), shared)
 }

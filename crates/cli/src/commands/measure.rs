@@ -1,12 +1,11 @@
 //! `measure`: networks against each other, interleaved.
 
-use latency::statistics::EQUIVALENCE;
-use latency::{Measurement, ModelBytes, PairComparison, Protocol, Verdict, WorkerCommand};
+use latency::{Comparison, Measurement, ModelBytes, PairComparison, Protocol, Verdict};
 use serde::Serialize;
 
 use crate::arguments::{MeasureArgs, Shared};
 use crate::failure::{Failure, Result};
-use crate::files::load_model;
+use crate::files::{self, load_model};
 use crate::numbers::{count, milliseconds, percent};
 use crate::output;
 
@@ -67,15 +66,10 @@ pub fn run(a: &MeasureArgs, shared: &Shared) -> Result<()> {
         let seconds = models.len() as f64 * a.time_limit * f64::from(a.processes);
         eprintln!("measuring on {}, {} at most", runtime.identity(), crate::numbers::duration(seconds));
     }
-    let (measurements, pairs) = if a.processes > 1 {
-        let program = std::env::current_exe().map_err(|e| Failure::Other(format!("cannot find this program to start it again: {e}")))?;
-        let worker = WorkerCommand { program, arguments: vec!["worker".into()] };
-        let m = latency::measure_in_processes(&worker, a.processes as usize, &spec, &models, &protocol)?;
-        let pairs = m.iter().skip(1).map(|b| across_processes(&m[0], b)).collect();
-        (m, pairs)
+    let Comparison { measurements, pairs } = if a.processes > 1 {
+        latency::compare_in_processes(&files::worker()?, a.processes as usize, &spec, &models, &protocol)?
     } else {
-        let c = latency::compare(&*runtime, &models, &protocol)?;
-        (c.measurements, c.pairs)
+        latency::compare(&*runtime, &models, &protocol)?
     };
     if shared.json {
         let rows = measurements.iter().map(row).collect();
@@ -88,19 +82,6 @@ pub fn run(a: &MeasureArgs, shared: &Shared) -> Result<()> {
         output::say(&format!("\n{}; {}", runtime.identity(), latency::Machine::detect()))?;
     }
     judge(&measurements, &pairs)
-}
-
-/// A verdict from intervals of separate processes: the widest ratio they allow.
-fn across_processes(a: &Measurement, b: &Measurement) -> PairComparison {
-    let ci = (b.ci.0 / a.ci.1, b.ci.1 / a.ci.0);
-    PairComparison {
-        a: a.model.clone(),
-        b: b.model.clone(),
-        ratio: b.median_s / a.median_s,
-        ci,
-        verdict: Verdict::of(ci.0.ln(), ci.1.ln(), EQUIVALENCE),
-        rounds: a.n.min(b.n),
-    }
 }
 
 fn row(m: &Measurement) -> Row<'_> {

@@ -34,6 +34,6 @@ pub fn run(a: &PruneArgs, shared: &Shared) -> Result<()> {
 /// As [`secateur::resume`].
 pub fn resume(a: &ResumeArgs, shared: &Shared) -> Result<()> {
     interrupt::watch()?;
-    let r = secateur::resume(&a.dir, &mut Progress::new(shared.quiet))?;
+    let r = secateur::resume(&a.dir, Some(files::worker()?), &mut Progress::new(shared.quiet))?;
     report::print("resume", &r, &a.dir, None, shared)
 }

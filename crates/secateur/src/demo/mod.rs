@@ -33,11 +33,11 @@ const DENSE_EPOCHS: f64 = 6.0;
 /// Epochs of fine-tuning, the pruning steps among them.
 const TUNE_EPOCHS: f64 = 3.0;
 
-/// Runs the demonstration in `out`, which must not hold anything yet.
+/// Runs the demonstration in `out`, which must not hold anything yet; `worker` as in [`Settings`].
 ///
 /// # Errors
 /// `out` is not empty; as [`crate::prune`].
-pub fn demo(out: &Path, seed: u64, observer: &mut dyn Observer) -> Result<DemoReport> {
+pub fn demo(out: &Path, seed: u64, worker: Option<latency::WorkerCommand>, observer: &mut dyn Observer) -> Result<DemoReport> {
     let file = |cause: String| crate::Error::File { path: out.to_owned(), cause };
     if std::fs::read_dir(out).is_ok_and(|mut d| d.next().is_some()) {
         return Err(file("the directory is not empty; choose another `--out`".into()));
@@ -82,6 +82,7 @@ pub fn demo(out: &Path, seed: u64, observer: &mut dyn Observer) -> Result<DemoRe
         recipe: Recipe { epochs: TUNE_EPOCHS, lr: 0.02, ..recipe },
         seed,
         table: Some(out.join("latency.sqlite")),
+        worker,
         ..Settings::default()
     };
     let run = out.join("run");

@@ -9,7 +9,8 @@ use crate::choice::{Space, Values, Widths, from_prefixes, joint_problem, lineari
 use crate::cost::{LayerCosts, Macs, StageCosts};
 use crate::error::{Error, Result};
 use crate::saliency::Saliency;
-use crate::session::{Aim, Session};
+use crate::meeting::Aim;
+use crate::session::Session;
 use crate::settings::Solver;
 use crate::stage::Stage;
 

@@ -3,7 +3,8 @@
 use super::Outcome;
 use crate::choice::{Space, Values};
 use crate::error::{Error, Result};
-use crate::session::{Aim, Session};
+use crate::meeting::Aim;
+use crate::session::Session;
 use crate::stage::Stage;
 
 pub(super) fn run(session: &mut Session) -> Result<Outcome> {

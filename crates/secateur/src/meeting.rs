@@ -1,0 +1,246 @@
+//! Meeting the budget as measured: choices are measured, the inner budget is corrected, and the one that is taken is confirmed
+//! in separate processes.
+
+use std::time::{Duration, Instant};
+
+use graph::{Decision, Model};
+use latency::Protocol;
+
+use crate::bench::Relative;
+use crate::choice::{Space, Values, Widths};
+use crate::cost::{LatencyTable, StageCosts};
+use crate::error::{Error, Result};
+use crate::events::Event;
+use crate::methods::Outcome;
+use crate::saliency::Saliency;
+use crate::session::Session;
+use crate::stage::Stage;
+
+/// What a budget is to be met with.
+pub(crate) struct Aim<'a> {
+    pub stage: &'a Stage,
+    pub saliency: &'a Saliency,
+    pub space: &'a Space,
+    pub table: &'a LatencyTable,
+    pub values: &'a Values,
+    /// Choices beside the solver's may be taken to land inside the tolerance.
+    pub beside: bool,
+}
+
+impl Aim<'_> {
+    fn decision(&self, choice: &[usize]) -> Decision {
+        self.space.decision(&self.stage.analysis.groups, self.saliency, choice)
+    }
+
+    /// Calibrated table latency of a choice, seconds; `dense` is the network that the table was made for.
+    fn predict(&self, dense: &crate::Analysis, choice: &[usize]) -> f64 {
+        let costs = StageCosts::new(self.table, dense, &self.stage.analysis);
+        let widths = Widths::new(&self.stage.analysis.groups, &self.stage.analysis.layers, self.space);
+        self.table.calibration.predict(&costs.features(&widths.all(self.space, choice)))
+    }
+}
+
+/// A choice that was measured.
+#[derive(Debug, Clone, PartialEq)]
+pub(crate) struct Tried {
+    pub choice: Vec<usize>,
+    pub latency: Relative,
+    /// From separate processes.
+    pub confirmed: bool,
+}
+
+/// Attempts at landing inside the tolerance.
+const ATTEMPTS: usize = 14;
+
+/// Choices that are confirmed before the last one is taken as it is.
+const CONFIRMATIONS: usize = 5;
+
+/// Seconds between two looks at a device that was too noisy.
+const PAUSE_S: f64 = 20.0;
+
+impl Session<'_> {
+    /// Latencies at which the search ends: inside the tolerance, and so far below the budget that measuring again will not
+    /// come out above it.
+    pub(crate) fn landing_s(&self) -> std::ops::RangeInclusive<f64> {
+        let tolerance = self.settings.tolerance;
+        self.budget_s * (1.0 - tolerance)..=self.budget_s * (1.0 - tolerance / 4.0)
+    }
+
+    /// Finds the inner budget at which `choose` gives a network measured inside the tolerance, starting at `start`. Where the
+    /// solver's answers jump over the tolerance, choices beside its last ones are measured, the most valuable first.
+    ///
+    /// # Errors
+    /// No network at or below the budget was found.
+    pub(crate) fn meet_budget(&mut self, aim: &Aim, start: f64, choose: &mut dyn FnMut(f64) -> Result<Vec<usize>>) -> Result<Outcome> {
+        self.stage("meeting the budget as measured")?;
+        let landing = self.landing_s();
+        let mut tried: Vec<Tried> = Vec::new();
+        let (mut inner, mut below, mut above) = (start, None::<f64>, None::<f64>);
+        for _ in 0..ATTEMPTS {
+            let choice = match choose(inner) {
+                Ok(c) => c,
+                // Below what this stage reaches: the answer, if there is one, lies above.
+                Err(Error::Search(search::Error::Infeasible { .. })) => {
+                    below = Some(below.map_or(inner, |b| b.max(inner)));
+                    inner = above.map_or(inner * 1.1, |a| (a + inner) / 2.0);
+                    continue;
+                }
+                Err(e) => return Err(e),
+            };
+            let mut latency_s = self.try_choice(aim, choice.clone(), &mut tried)?;
+            if landing.contains(&latency_s) {
+                latency_s = self.confirm_choice(aim, &choice, &mut tried)?;
+                if landing.contains(&latency_s) {
+                    break;
+                }
+            }
+            if latency_s > *landing.end() {
+                above = Some(above.map_or(inner, |a| a.min(inner)))
+            } else {
+                below = Some(below.map_or(inner, |b| b.max(inner)))
+            }
+            let wanted = inner * self.target_s() / latency_s;
+            inner = match (below, above) {
+                // Inside the bracket; its middle where the guess falls on an end.
+                (Some(b), Some(a)) if wanted <= b || wanted >= a => (a + b) / 2.0,
+                _ => wanted,
+            };
+            if let (Some(b), Some(a)) = (below, above)
+                && (a - b) / a < self.settings.tolerance / 20.0
+            {
+                break;
+            }
+        }
+        if aim.beside && !tried.iter().any(|t| landing.contains(&self.seconds(&t.latency))) {
+            self.try_neighbours(aim, &mut tried)?;
+        }
+        let best = self.land(aim, &mut tried)?;
+        let predicted_s = aim.predict(&self.dense, &best.choice);
+        let stage = self.cut(aim.stage.clone(), &aim.decision(&best.choice))?;
+        Ok(Outcome { stage, latency: best.latency, predicted_s, steps_spent: 0 })
+    }
+
+    /// The best of the choices tried, confirmed: inside the landing the most valuable, else what is nearest below the budget.
+    fn land(&mut self, aim: &Aim, tried: &mut Vec<Tried>) -> Result<Tried> {
+        let landing = self.landing_s();
+        for left in (0..=CONFIRMATIONS).rev() {
+            // Where it is safe the most valuable; else what is nearest below the budget.
+            let key = |t: &Tried| {
+                let safe = landing.contains(&self.seconds(&t.latency));
+                if safe { (1, aim.values.total(&t.choice)) } else { (0, t.latency.ratio) }
+            };
+            let fits = tried.iter().filter(|t| self.seconds(&t.latency) <= self.budget_s);
+            let best = fits.max_by(|a, b| key(a).partial_cmp(&key(b)).unwrap_or(std::cmp::Ordering::Equal)).cloned();
+            match best {
+                None => break,
+                Some(t) if t.confirmed || left == 0 => return Ok(t),
+                Some(t) => self.confirm_choice(aim, &t.choice, tried)?,
+            };
+        }
+        let best_s = tried.iter().map(|t| self.seconds(&t.latency)).fold(f64::INFINITY, f64::min);
+        Err(Error::BudgetNotReached { low_s: *landing.start(), budget_s: self.budget_s, best_s })
+    }
+
+    /// A ratio as seconds of the target at its usual pace.
+    pub(crate) fn seconds(&self, latency: &Relative) -> f64 {
+        latency.ratio * self.dense_s
+    }
+
+    /// Measures the network of `choice` (once) and returns its latency in seconds.
+    fn try_choice(&mut self, aim: &Aim, choice: Vec<usize>, tried: &mut Vec<Tried>) -> Result<f64> {
+        self.heed_stop()?;
+        if let Some(known) = tried.iter().find(|t| t.choice == choice) {
+            return Ok(self.seconds(&known.latency));
+        }
+        let model = aim.stage.analysis.apply(&aim.decision(&choice))?;
+        let latency = self.guide(&[model])?.remove(0);
+        let (measured_s, predicted_s) = (self.seconds(&latency), aim.predict(&self.dense, &choice));
+        tried.push(Tried { choice, latency, confirmed: false });
+        self.tell(Event::Measured { attempt: tried.len(), predicted_s, measured_s });
+        Ok(measured_s)
+    }
+
+    /// Measures the network of `choice` in separate processes; what was known of it before is replaced.
+    fn confirm_choice(&mut self, aim: &Aim, choice: &[usize], tried: &mut Vec<Tried>) -> Result<f64> {
+        let model = aim.stage.analysis.apply(&aim.decision(choice))?;
+        let latency = self.confirm("confirmed", &model)?;
+        tried.retain(|t| t.choice != choice);
+        tried.push(Tried { choice: choice.to_vec(), latency: latency.clone(), confirmed: true });
+        Ok(self.seconds(&latency))
+    }
+
+    /// Measures choices beside those tried that are predicted inside the tolerance, the most valuable first.
+    fn try_neighbours(&mut self, aim: &Aim, tried: &mut Vec<Tried>) -> Result<()> {
+        let landing = self.landing_s();
+        let mut seeds: Vec<&Tried> = tried.iter().collect();
+        let off = |t: &Tried| (self.seconds(&t.latency) - self.budget_s).abs();
+        seeds.sort_by(|a, b| off(a).total_cmp(&off(b)));
+        // What the table got wrong at the nearest tried choice, it gets wrong beside it.
+        let correction = seeds.first().map_or(1.0, |t| self.seconds(&t.latency) / aim.predict(&self.dense, &t.choice));
+        let mut beside: Vec<(f64, Vec<usize>)> = Vec::new();
+        for t in seeds.iter().take(3) {
+            for n in crate::choice::neighbours(aim.space, &t.choice) {
+                let s = aim.predict(&self.dense, &n) * correction;
+                if landing.contains(&s) && !beside.iter().any(|(_, c)| *c == n) {
+                    beside.push((aim.values.total(&n), n));
+                }
+            }
+        }
+        beside.sort_by(|a, b| b.0.total_cmp(&a.0));
+        for (_, choice) in beside.into_iter().take(ATTEMPTS) {
+            let s = self.try_choice(aim, choice.clone(), tried)?;
+            if landing.contains(&s) && landing.contains(&self.confirm_choice(aim, &choice, tried)?) {
+                break;
+            }
+        }
+        Ok(())
+    }
+
+    /// Latencies of networks that guide the search, all in the same rounds; waits while the device is too noisy.
+    ///
+    /// # Errors
+    /// [`latency::Error::TooNoisy`] when patience is over.
+    pub(crate) fn guide(&mut self, models: &[Model]) -> Result<Vec<Relative>> {
+        let protocol = Protocol { precision: 0.005, time_limit_s: 5.0, min_rounds: 10, ..Protocol::default() };
+        self.patiently(|s| s.bench.relative(&s.run.journal, &s.dense.model, models, &protocol, s.settings.tolerance))
+    }
+
+    /// Latency of a network for a decision, from separate processes; recorded under `name`. Waits while the device is too
+    /// noisy.
+    ///
+    /// # Errors
+    /// As [`Session::guide`].
+    pub(crate) fn confirm(&mut self, name: &str, model: &Model) -> Result<Relative> {
+        let limit = self.budget_s / self.dense_s;
+        let all = self.patiently(|s| {
+            let one = s.bench.confirmed(&s.run.journal, name, &s.dense.model, model, limit, s.settings.tolerance)?;
+            Ok(vec![one])
+        })?;
+        all.into_iter().next().ok_or_else(|| Error::Setting("the runtime measured nothing".into()))
+    }
+
+    /// Measures until every ratio is known within the tolerance it will be held against: a device that turned noisy in
+    /// mid-run pauses the search instead of misleading it.
+    fn patiently(&mut self, mut measure: impl FnMut(&mut Self) -> Result<Vec<Relative>>) -> Result<Vec<Relative>> {
+        let start = Instant::now();
+        loop {
+            let measured = measure(self)?;
+            let noise = measured.iter().map(Relative::noise).fold(0.0, f64::max);
+            let needed = self.settings.tolerance;
+            if noise <= needed {
+                return Ok(measured);
+            }
+            let waited_s = start.elapsed().as_secs_f64();
+            if waited_s >= self.settings.patience_s {
+                return Err(latency::Error::TooNoisy { what: "the pruned network's latency".into(), noise, needed }.into());
+            }
+            let left_s = self.settings.patience_s - waited_s;
+            self.tell(Event::Paused { noise, needed, left_s });
+            let until = Instant::now() + Duration::from_secs_f64(PAUSE_S.min(left_s));
+            while Instant::now() < until {
+                self.heed_stop()?;
+                std::thread::sleep(Duration::from_millis(200));
+            }
+        }
+    }
+}
