@@ -11,6 +11,8 @@
 //! | [`joint`] | any [`Problem`] | optimal; or feasible with a stated gap when a limit is hit |
 //! | [`lagrange`] | any [`Problem`], however wide its interaction graph | feasible, with a proven bound |
 //! | [`knapsack`] | ordered chunks per group, additive costs | optimal prefixes, or the published greedy programme |
+//! | [`evolution`] | genomes with a cost limit and a fitness that only the caller can compute | none; deterministic for a seed |
+//! | [`pareto`] | – | which points no other point beats |
 //!
 //! All solvers are deterministic: the same problem gives the same answer, bit for bit, unless a
 //! wall-clock limit is set and reached.
@@ -46,9 +48,11 @@ mod reduce;
 mod relaxation;
 mod solution;
 
+pub mod evolution;
 pub mod joint;
 pub mod knapsack;
 pub mod lagrange;
+pub mod pareto;
 
 pub use error::Error;
 pub use problem::{Factor, Problem, Variable};
