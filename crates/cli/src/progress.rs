@@ -114,6 +114,12 @@ impl Observer for Progress {
             Event::Measured { attempt, predicted_s, measured_s } => {
                 self.chat(&format!("  attempt {attempt}: measured {}, predicted {}", seconds(measured_s), seconds(predicted_s)));
             }
+            Event::Search { what, accuracy, latency_s, measured, scored, left_s } => {
+                let best = accuracy.map_or("none at the budget yet".into(), |a| format!("best {a:.2} % held out"));
+                let at = latency_s.map_or(String::new(), |s| format!(" at {}", seconds(s)));
+                let left = left_s.filter(|s| *s > 0.0).map_or(String::new(), |s| format!("; {} left", duration(s)));
+                self.chat(&format!("  {what}: {best}{at}; {measured} measured, {scored} scored{left}"));
+            }
             Event::Paused { noise, needed, left_s } => self.chat(&format!(
                 "  paused: the device is too noisy (±{}, ±{} is needed); it is tried again for {}",
                 percent(noise),

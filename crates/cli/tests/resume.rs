@@ -56,7 +56,7 @@ impl Bench {
             "6",
             "--calibration-networks",
             "3",
-            "--damage-images",
+            "--score-images",
             "40",
             "--chunk",
             "4",

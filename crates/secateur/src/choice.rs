@@ -6,7 +6,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use graph::{BranchId, Decision, GroupId, Groups, Layer};
+use graph::{BranchId, Decision, Group, GroupId, Groups, Layer};
 use search::{Factor, Problem, Variable};
 use serde::{Deserialize, Serialize};
 
@@ -57,16 +57,22 @@ pub fn default_chunk(size: usize) -> usize {
 impl Space {
     /// All options of `groups`; `chunk` 0 stands for [`default_chunk`], `depth` allows branches to be removed.
     pub fn new(groups: &Groups, chunk: usize, depth: bool) -> Self {
+        Self::with_counts(groups, depth, &|g| {
+            let step = if chunk > 0 { chunk } else { default_chunk(g.size) };
+            (1..).map(|k| k * step).take_while(|&c| c < g.size).collect()
+        })
+    }
+
+    /// The widths that `counts` names for each group (and its full width), as far as the group allows them.
+    pub fn with_counts(groups: &Groups, depth: bool, counts: &dyn Fn(&Group) -> Vec<usize>) -> Self {
         let branches: Vec<BranchId> = if depth { groups.branches.iter().map(|b| b.id).collect() } else { Vec::new() };
         let innermost = |g: GroupId| {
             let holding = branches.iter().enumerate().filter(|(_, b)| groups.branches[b.0 as usize].inner.contains(&g));
             holding.min_by_key(|(_, b)| groups.branches[b.0 as usize].nodes.len()).map(|(k, _)| k)
         };
         let options = groups.groups.iter().filter(|g| g.frozen.is_none()).map(|g| {
-            let step = if chunk > 0 { chunk } else { default_chunk(g.size) };
             let branch = innermost(g.id);
-            let mut counts: BTreeSet<usize> =
-                (1..).map(|k| k * step).take_while(|&c| c < g.size).filter(|&c| c >= g.min_keep.max(1)).collect();
+            let mut counts: BTreeSet<usize> = counts(g).into_iter().filter(|&c| c < g.size && c >= g.min_keep.max(1)).collect();
             counts.insert(g.size);
             if branch.is_some() {
                 counts.insert(0);
@@ -101,6 +107,19 @@ impl Space {
     /// The choice that keeps everything.
     pub fn keep_all(&self) -> Vec<usize> {
         self.groups.iter().map(|g| g.counts.len() - 1).chain(self.branches.iter().map(|_| 1)).collect()
+    }
+
+    /// Brings `choice` to the one form that stands for what it means: groups inside a removed branch have no channels, all
+    /// others have some.
+    pub fn canonical(&self, choice: &mut [usize]) {
+        let (groups, branches) = choice.split_at_mut(self.groups.len());
+        for (k, g) in groups.iter_mut().zip(&self.groups) {
+            match g.branch {
+                Some(b) if branches[b] == 0 => *k = 0,
+                _ if g.counts[*k] == 0 => *k = 1,
+                _ => {}
+            }
+        }
     }
 
     /// Channels kept per group at `choice`; 0 inside removed branches.
@@ -167,6 +186,15 @@ impl Values {
             groups: space.groups.iter().zip(&self.groups).map(group).collect(),
             branches: self.branches.iter().map(|v| v * balance).collect(),
         }
+    }
+
+    /// Every group's and branch's values times a factor of its own, drawn from `factor`.
+    pub fn perturbed(&self, factor: &mut dyn FnMut() -> f64) -> Self {
+        let mut all = |v: &Vec<f64>| {
+            let f = factor();
+            v.iter().map(|x| x * f).collect()
+        };
+        Self { groups: self.groups.iter().map(&mut all).collect(), branches: self.branches.iter().map(|x| all(&vec![*x])[0]).collect() }
     }
 
     /// Value of a choice, what every solver maximises.

@@ -45,6 +45,21 @@ pub enum Event {
         /// Measured seconds.
         measured_s: f64,
     },
+    /// How far a search is.
+    Search {
+        /// Level or generation.
+        what: String,
+        /// Held-out accuracy of the best candidate, percent.
+        accuracy: Option<f64>,
+        /// Its measured latency, seconds.
+        latency_s: Option<f64>,
+        /// Candidates measured so far.
+        measured: usize,
+        /// Candidates scored so far.
+        scored: usize,
+        /// Seconds left, estimated.
+        left_s: Option<f64>,
+    },
     /// The device is too noisy to go on; it will be looked at again.
     Paused {
         /// Half width of the interval as a share of the latency.

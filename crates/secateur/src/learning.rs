@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::ops::ControlFlow;
 
-use graph::{BranchId, Decision, InputShapes, Model, Tensor};
+use graph::{BranchId, Decision, InputShapes, Model, NamedDecision, Tensor};
 use serde::{Deserialize, Serialize};
 pub use train::data::Split;
 use train::data::{DataSpec, Dataset, Normalization, Options};
@@ -13,6 +13,7 @@ use train::{GradView, Hooks, Mode, Network, Progress, Recipe};
 use crate::analysis::Analysis;
 use crate::choice::{Space, Values};
 use crate::error::{Error, Result};
+use crate::evaluator::{Effort, Evaluator, LocalScorer, Score};
 use crate::events::{Event, Observer};
 use crate::saliency::{Saliency, Sources, TaylorAccumulator};
 use crate::session::Session;
@@ -28,9 +29,6 @@ pub struct Learning {
 
 /// Mini-batches that BatchNorm statistics are re-estimated on.
 const REESTIMATION_BATCHES: usize = 100;
-
-/// The same where many networks are only compared.
-const SCORING_BATCHES: usize = 16;
 
 /// Steps between two checkpoints.
 const CHECKPOINT_EVERY: usize = 50;
@@ -203,7 +201,7 @@ impl Session<'_> {
 
     /// Loss that removing each branch of the stage adds, on held-out images; at least 0.
     fn damage(&mut self, stage: &Stage, space: &Space, step: usize) -> Result<BTreeMap<BranchId, f64>> {
-        let images = self.settings.damage_images;
+        let images = self.settings.score_images;
         let base = {
             let Some(learning) = &self.learning else { return Ok(BTreeMap::new()) };
             self.run.journal.step(&format!("damage {step} base"), || learning.loss(&stage.analysis.model, images))?
@@ -221,24 +219,41 @@ impl Session<'_> {
         Ok(all)
     }
 
-    /// Loss on held-out images of the stage under `decision` with BatchNorm re-estimated; recorded under `name`.
+    /// The service that scores decisions about `stage` on held-out images.
     ///
     /// # Errors
-    /// The network cannot be run on the data.
-    pub(crate) fn score(&mut self, stage: &Stage, decision: &Decision, name: &str) -> Result<f64> {
-        self.heed_stop()?;
-        let images = self.settings.damage_images;
-        let Some(learning) = &self.learning else { return Err(Error::Setting("scoring needs `--data`".into())) };
-        let score = self.run.journal.step(&format!("score {name}"), || {
-            let mut model = stage.analysis.apply(decision)?;
-            let mut network = Network::compile(&model)?;
-            let recipe = &self.settings.recipe;
-            train::bn::reestimate(&mut network, &learning.data, SCORING_BATCHES, recipe.batch_size, &recipe.augment, self.settings.seed)?;
-            network.write_back(&mut model)?;
-            learning.loss(&model, images)
-        })?;
-        self.tell(Event::Note { text: format!("{name}: held-out loss {score:.3}") });
-        Ok(score)
+    /// There are no data; threads cannot be started.
+    pub(crate) fn evaluator(&self, stage: &Stage) -> Result<Evaluator> {
+        let Some(learning) = &self.learning else { return Err(Error::Setting("scoring candidates needs `--data`".into())) };
+        let s = &self.settings;
+        let cores = std::thread::available_parallelism().map_or(1, usize::from);
+        let workers = if s.workers == 0 { cores } else { s.workers };
+        let effort = Effort {
+            images: s.score_images,
+            batches: s.score_batches,
+            batch_size: s.recipe.batch_size,
+            augment: s.recipe.augment.clone(),
+            seed: s.seed,
+        };
+        let scorer = LocalScorer::new(stage.analysis.clone(), learning.data.clone(), learning.choosing(), effort, cores / workers)?;
+        Ok(Evaluator::new(Box::new(scorer), workers))
+    }
+
+    /// Scores of decisions about `stage`, in order.
+    ///
+    /// # Errors
+    /// [`Error::Interrupted`]; as [`Evaluator::score_all`].
+    pub(crate) fn score(&mut self, evaluator: &mut Evaluator, stage: &Stage, decisions: &[Decision]) -> Result<Vec<Score>> {
+        let named: Vec<NamedDecision> = decisions.iter().map(|d| d.to_named(&stage.analysis.groups, &stage.analysis.graph)).collect();
+        let (journal, observer) = self.journal_and_observer();
+        let mut told = |done: usize, total: usize| {
+            observer.event(Event::Progress { done, total, note: "candidates scored".into() });
+            if observer.stop() { ControlFlow::Break(()) } else { ControlFlow::Continue(()) }
+        };
+        match evaluator.score_all(journal, &named, &mut told)? {
+            Some(scores) => Ok(scores),
+            None => Err(Error::Interrupted { out: self.run.directory().to_owned() }),
+        }
     }
 
     /// What every option is worth. Without removable branches this is kept saliency, as the literature has it. With them,
@@ -249,7 +264,7 @@ impl Session<'_> {
     /// The network cannot be run on the data.
     pub(crate) fn values(&mut self, stage: &Stage, space: &Space, saliency: &Saliency, step: usize) -> Result<Values> {
         let mut values = Values::kept_saliency(space, saliency);
-        if space.branches.is_empty() || self.settings.method == Method::Uniform || self.settings.damage_images == 0 {
+        if space.branches.is_empty() || self.settings.method == Method::Uniform || self.settings.score_images == 0 {
             return Ok(values);
         }
         let damage = self.damage(stage, space, step)?;

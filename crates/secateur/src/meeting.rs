@@ -7,8 +7,8 @@ use graph::{Decision, Model};
 use latency::Protocol;
 
 use crate::bench::Relative;
-use crate::choice::{Space, Values, Widths};
-use crate::cost::{LatencyTable, StageCosts};
+use crate::choice::{Space, Values};
+use crate::cost::{Forecast, LatencyTable};
 use crate::error::{Error, Result};
 use crate::events::Event;
 use crate::methods::Outcome;
@@ -32,11 +32,9 @@ impl Aim<'_> {
         self.space.decision(&self.stage.analysis.groups, self.saliency, choice)
     }
 
-    /// Calibrated table latency of a choice, seconds; `dense` is the network that the table was made for.
-    fn predict(&self, dense: &crate::Analysis, choice: &[usize]) -> f64 {
-        let costs = StageCosts::new(self.table, dense, &self.stage.analysis);
-        let widths = Widths::new(&self.stage.analysis.groups, &self.stage.analysis.layers, self.space);
-        self.table.calibration.predict(&costs.features(&widths.all(self.space, choice)))
+    /// Predicts latencies of choices; `dense` is the network that the table was made for.
+    fn forecast(&self, dense: &crate::Analysis) -> Forecast<'_> {
+        Forecast::new(self.table, dense, &self.stage.analysis, self.space)
     }
 }
 
@@ -115,7 +113,7 @@ impl Session<'_> {
             self.try_neighbours(aim, &mut tried)?;
         }
         let best = self.land(aim, &mut tried)?;
-        let predicted_s = aim.predict(&self.dense, &best.choice);
+        let predicted_s = aim.forecast(&self.dense).seconds(&best.choice);
         let stage = self.cut(aim.stage.clone(), &aim.decision(&best.choice))?;
         Ok(Outcome { stage, latency: best.latency, predicted_s, steps_spent: 0 })
     }
@@ -154,7 +152,7 @@ impl Session<'_> {
         }
         let model = aim.stage.analysis.apply(&aim.decision(&choice))?;
         let latency = self.guide(&[model])?.remove(0);
-        let (measured_s, predicted_s) = (self.seconds(&latency), aim.predict(&self.dense, &choice));
+        let (measured_s, predicted_s) = (self.seconds(&latency), aim.forecast(&self.dense).seconds(&choice));
         tried.push(Tried { choice, latency, confirmed: false });
         self.tell(Event::Measured { attempt: tried.len(), predicted_s, measured_s });
         Ok(measured_s)
@@ -176,11 +174,12 @@ impl Session<'_> {
         let off = |t: &Tried| (self.seconds(&t.latency) - self.budget_s).abs();
         seeds.sort_by(|a, b| off(a).total_cmp(&off(b)));
         // What the table got wrong at the nearest tried choice, it gets wrong beside it.
-        let correction = seeds.first().map_or(1.0, |t| self.seconds(&t.latency) / aim.predict(&self.dense, &t.choice));
+        let forecast = aim.forecast(&self.dense);
+        let correction = seeds.first().map_or(1.0, |t| self.seconds(&t.latency) / forecast.seconds(&t.choice));
         let mut beside: Vec<(f64, Vec<usize>)> = Vec::new();
         for t in seeds.iter().take(3) {
             for n in crate::choice::neighbours(aim.space, &t.choice) {
-                let s = aim.predict(&self.dense, &n) * correction;
+                let s = forecast.seconds(&n) * correction;
                 if landing.contains(&s) && !beside.iter().any(|(_, c)| *c == n) {
                     beside.push((aim.values.total(&n), n));
                 }
@@ -202,7 +201,16 @@ impl Session<'_> {
     /// [`latency::Error::TooNoisy`] when patience is over.
     pub(crate) fn guide(&mut self, models: &[Model]) -> Result<Vec<Relative>> {
         let protocol = Protocol { precision: 0.005, time_limit_s: 5.0, min_rounds: 10, ..Protocol::default() };
-        self.patiently(|s| s.bench.relative(&s.run.journal, &s.dense.model, models, &protocol, s.settings.tolerance))
+        self.steer(models, &protocol, self.settings.tolerance)
+    }
+
+    /// Latencies of networks by `protocol`, all in the same rounds, each known within ±`steady`. Waits while the device is
+    /// too noisy.
+    ///
+    /// # Errors
+    /// As [`Session::guide`].
+    pub(crate) fn steer(&mut self, models: &[Model], protocol: &Protocol, steady: f64) -> Result<Vec<Relative>> {
+        self.patiently(steady, |s| s.bench.relative(&s.run.journal, &s.dense.model, models, protocol, steady))
     }
 
     /// Latency of a network for a decision, from separate processes; recorded under `name`. Waits while the device is too
@@ -212,21 +220,20 @@ impl Session<'_> {
     /// As [`Session::guide`].
     pub(crate) fn confirm(&mut self, name: &str, model: &Model) -> Result<Relative> {
         let limit = self.budget_s / self.dense_s;
-        let all = self.patiently(|s| {
+        let all = self.patiently(self.settings.tolerance, |s| {
             let one = s.bench.confirmed(&s.run.journal, name, &s.dense.model, model, limit, s.settings.tolerance)?;
             Ok(vec![one])
         })?;
         all.into_iter().next().ok_or_else(|| Error::Setting("the runtime measured nothing".into()))
     }
 
-    /// Measures until every ratio is known within the tolerance it will be held against: a device that turned noisy in
-    /// mid-run pauses the search instead of misleading it.
-    fn patiently(&mut self, mut measure: impl FnMut(&mut Self) -> Result<Vec<Relative>>) -> Result<Vec<Relative>> {
+    /// Measures until every ratio is known within ±`needed`: a device that turned noisy in mid-run pauses the search instead
+    /// of misleading it.
+    fn patiently(&mut self, needed: f64, mut measure: impl FnMut(&mut Self) -> Result<Vec<Relative>>) -> Result<Vec<Relative>> {
         let start = Instant::now();
         loop {
             let measured = measure(self)?;
             let noise = measured.iter().map(Relative::noise).fold(0.0, f64::max);
-            let needed = self.settings.tolerance;
             if noise <= needed {
                 return Ok(measured);
             }

@@ -13,9 +13,9 @@ use crate::cost::{Calibration, Features, LatencyTable, LayerCosts, WidthRange};
 use crate::error::{Error, Result};
 use crate::events::{Event, Observer};
 use crate::learning::Learning;
-use crate::run::Run;
+use crate::run::{Journal, Run};
 use crate::saliency::Sources;
-use crate::settings::Settings;
+use crate::settings::{Grid, Settings};
 use crate::stage::Stage;
 use crate::verify;
 
@@ -74,6 +74,18 @@ impl<'a> Session<'a> {
         self.settings.depth && self.settings.solver == crate::settings::Solver::Joint
     }
 
+    /// What a search may choose at `stage`.
+    ///
+    /// # Errors
+    /// The staircase cannot be measured.
+    pub(crate) fn space(&mut self, stage: &Stage, depth: bool) -> Result<Space> {
+        let groups = &stage.analysis.groups;
+        Ok(match self.settings.grid {
+            Grid::Chunk | Grid::Kept => Space::new(groups, self.settings.chunk, depth),
+            Grid::All => Space::new(groups, 1, depth),
+        })
+    }
+
     /// Announces a stage; the place where a wish to stop is heard.
     ///
     /// # Errors
@@ -97,6 +109,11 @@ impl<'a> Session<'a> {
     /// Progress callbacks while something borrowed from the session works.
     pub(crate) fn observer(&mut self) -> &mut dyn Observer {
         self.observer
+    }
+
+    /// The journal to record in, and the observer to tell.
+    pub(crate) fn journal_and_observer(&mut self) -> (&Journal, &mut dyn Observer) {
+        (&self.run.journal, self.observer)
     }
 
     /// The latency table of the dense network's layers over all widths the run may give them, calibrated to whole networks.

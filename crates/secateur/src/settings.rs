@@ -20,6 +20,25 @@ pub enum Method {
     Uniform,
     /// The same saliency against multiply-accumulates: the control.
     Flops,
+    /// A tree of sub-networks, latency measured at every level (after Reboul et al., 2023).
+    Archtree,
+    /// Evolution over widths under a latency limit (after Liu et al., 2021).
+    Lacp,
+    /// What the experiments show to be best: the evolution, started from the joint solver's answers.
+    Auto,
+}
+
+/// The widths that a search may give a group.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Grid {
+    /// Multiples of the chunk.
+    #[default]
+    Chunk,
+    /// The right edges of the latency staircase.
+    Kept,
+    /// All.
+    All,
 }
 
 /// How the choice of one step is solved.
@@ -55,7 +74,8 @@ macro_rules! named {
         }
     };
 }
-named!(Method, "method", Halp = "halp", Uniform = "uniform", Flops = "flops");
+named!(Method, "method", Halp = "halp", Uniform = "uniform", Flops = "flops", Archtree = "archtree", Lacp = "lacp", Auto = "auto");
+named!(Grid, "grid of widths", Chunk = "chunk", Kept = "kept", All = "all");
 named!(Solver, "solver", Published = "published", Exact = "exact", Joint = "joint");
 
 /// Everything a run depends on besides the machine.
@@ -88,10 +108,27 @@ pub struct Settings {
     pub step_batches: usize,
     /// Channels pruned together; 0: by the width of the group.
     pub chunk: usize,
+    /// Widths that `archtree`, `lacp` and `auto` choose among.
+    pub grid: Grid,
+    /// Sub-networks kept per level by `archtree`.
+    pub beam: usize,
+    /// Levels between the dense latency and the budget in `archtree`.
+    pub levels: usize,
+    /// Candidates per generation of `lacp`.
+    pub population: usize,
+    /// Generations of `lacp`.
+    pub generations: usize,
+    /// Answers of the joint solver, with perturbed saliencies, that `archtree` and `auto` add to their candidates.
+    pub seeds: usize,
     /// Residual branches may be removed.
     pub depth: bool,
-    /// Images of the held-out split on which the damage of removing a branch is measured.
-    pub damage_images: usize,
+    /// Images of the held-out split on which candidates, and the damage of removing a branch, are judged.
+    #[serde(alias = "damage-images")]
+    pub score_images: usize,
+    /// Training batches on which a candidate's BatchNorm statistics are re-estimated before it is judged.
+    pub score_batches: usize,
+    /// Candidates scored at a time; 0: one per core.
+    pub workers: usize,
     /// Networks measured to calibrate the latency table.
     pub calibration_networks: usize,
     /// Share of the training data held out for choosing.
@@ -125,8 +162,16 @@ impl Default for Settings {
             steps: 4,
             step_batches: 40,
             chunk: 0,
+            grid: Grid::default(),
+            beam: 4,
+            levels: 20,
+            population: 50,
+            generations: 20,
+            seeds: 12,
             depth: true,
-            damage_images: 1000,
+            score_images: 1000,
+            score_batches: 16,
+            workers: 0,
             calibration_networks: 12,
             holdout: 0.1,
             recipe: train::Recipe { distill: Some(train::loss::Distill { alpha: 0.9, temperature: 4.0 }), ..train::Recipe::cifar(3.0) },
@@ -154,6 +199,10 @@ impl Settings {
         range("--tolerance", self.tolerance, 0.001, 0.5)?;
         range("--holdout", self.holdout, 0.0, 0.5)?;
         range("--steps", self.steps as f64, 1.0, 1000.0)?;
+        range("--beam", self.beam as f64, 1.0, 64.0)?;
+        range("--levels", self.levels as f64, 1.0, 1000.0)?;
+        range("--population", self.population as f64, 4.0, 10_000.0)?;
+        range("--generations", self.generations as f64, 1.0, 10_000.0)?;
         range("--latency-batch", self.latency_batch as f64, 1.0, 4096.0)?;
         if self.data.is_none() && (self.recipe.epochs > 0.0 || self.criterion.needs_gradients()) {
             return Err(Error::Setting(

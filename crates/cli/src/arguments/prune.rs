@@ -4,7 +4,7 @@ use std::path::PathBuf;
 
 use clap::Args;
 use clap::builder::{PossibleValuesParser, TypedValueParser};
-use secateur::{Budget, Criterion, Method, Settings, Solver};
+use secateur::{Budget, Criterion, Grid, Method, Settings, Solver};
 use train::data::{Augment, DataSpec};
 use train::loss::Distill;
 use train::optim::Optimizer;
@@ -47,8 +47,9 @@ pub struct ChoiceArgs {
     /// The measured latency ends in [budget·(1 − tolerance), budget].
     #[arg(long, value_name = "SHARE", default_value_t = defaults().tolerance)]
     pub tolerance: f64,
-    /// halp: saliency against latency; uniform: one width fraction for all; flops: saliency against multiply-accumulates.
-    #[arg(long, default_value_t = defaults().method, value_parser = PossibleValuesParser::new(["halp", "uniform", "flops"]).try_map(|s| s.parse::<Method>()))]
+    /// halp: saliency against latency; archtree: a tree measured at every level; lacp: evolution; auto: evolution from the joint
+    /// solver's answers; uniform and flops (one width fraction; multiply-accumulates): controls.
+    #[arg(long, default_value_t = defaults().method, value_parser = PossibleValuesParser::new(["halp", "archtree", "lacp", "auto", "uniform", "flops"]).try_map(|s| s.parse::<Method>()))]
     pub method: Method,
     /// joint: widths and branches together, exactly; exact: prefix choice with input widths frozen; published: HALP's greedy programme.
     #[arg(long, default_value_t = defaults().solver, value_parser = PossibleValuesParser::new(["joint", "exact", "published"]).try_map(|s| s.parse::<Solver>()))]
@@ -68,9 +69,33 @@ pub struct ChoiceArgs {
     /// Keep all residual branches; only widths change.
     #[arg(long)]
     pub no_depth: bool,
-    /// Held-out images on which the damage of removing a branch is measured.
-    #[arg(long, value_name = "N", default_value_t = defaults().damage_images)]
-    pub damage_images: usize,
+    /// Held-out images on which candidates, and the damage of removing a branch, are judged.
+    #[arg(long, value_name = "N", alias = "damage-images", default_value_t = defaults().score_images)]
+    pub score_images: usize,
+    /// Training batches on which a candidate's BatchNorm is re-estimated before it is judged.
+    #[arg(long, value_name = "N", default_value_t = defaults().score_batches)]
+    pub score_batches: usize,
+    /// Candidates scored at a time; 0: one per core. Latency is measured one at a time whatever this says.
+    #[arg(long, value_name = "N", default_value_t = defaults().workers)]
+    pub workers: usize,
+    /// Widths that archtree, lacp and auto choose among.
+    #[arg(long, default_value_t = defaults().grid, value_parser = PossibleValuesParser::new(["chunk", "kept", "all"]).try_map(|s| s.parse::<Grid>()))]
+    pub grid: Grid,
+    /// Sub-networks that archtree keeps per level; 1: a greedy descent.
+    #[arg(long, value_name = "N", default_value_t = defaults().beam)]
+    pub beam: usize,
+    /// Levels of archtree between the dense latency and the budget.
+    #[arg(long, value_name = "N", default_value_t = defaults().levels)]
+    pub levels: usize,
+    /// Candidates per generation of lacp and auto.
+    #[arg(long, value_name = "N", default_value_t = defaults().population)]
+    pub population: usize,
+    /// Generations of lacp and auto.
+    #[arg(long, value_name = "N", default_value_t = defaults().generations)]
+    pub generations: usize,
+    /// Answers of the joint solver that archtree and auto add to their candidates.
+    #[arg(long, value_name = "N", default_value_t = defaults().seeds)]
+    pub seeds: usize,
     /// Networks measured to calibrate the latency table.
     #[arg(long, value_name = "N", default_value_t = defaults().calibration_networks)]
     pub calibration_networks: usize,
@@ -169,7 +194,15 @@ impl PruneArgs {
             step_batches: c.step_batches,
             chunk: c.chunk,
             depth: !c.no_depth,
-            damage_images: c.damage_images,
+            score_images: c.score_images,
+            score_batches: c.score_batches,
+            workers: c.workers,
+            grid: c.grid,
+            beam: c.beam,
+            levels: c.levels,
+            population: c.population,
+            generations: c.generations,
+            seeds: c.seeds,
             calibration_networks: c.calibration_networks,
             holdout: t.holdout,
             recipe,

@@ -11,6 +11,7 @@ use std::collections::HashMap;
 use graph::{Facts, Graph, Layer, NodeId, ops::Op};
 
 use crate::analysis::Analysis;
+use crate::choice::{Space, Widths};
 
 /// Cost of the layers of a network as a function of their widths.
 pub trait LayerCosts {
@@ -94,6 +95,27 @@ impl LayerCosts for StageCosts<'_> {
 
     fn constant(&self) -> f64 {
         self.table.constant()
+    }
+}
+
+/// Calibrated latencies of choices about one stage.
+#[derive(Debug, Clone)]
+pub struct Forecast<'a> {
+    costs: StageCosts<'a>,
+    widths: Widths<'a>,
+    space: &'a Space,
+}
+
+impl<'a> Forecast<'a> {
+    /// For the options of `space` at `stage`; `table` was made for `dense`.
+    pub fn new(table: &'a LatencyTable, dense: &Analysis, stage: &'a Analysis, space: &'a Space) -> Self {
+        Self { costs: StageCosts::new(table, dense, stage), widths: Widths::new(&stage.groups, &stage.layers, space), space }
+    }
+
+    /// Predicted seconds of a choice.
+    pub fn seconds(&self, choice: &[usize]) -> f64 {
+        let features = self.costs.features(&self.widths.all(self.space, choice));
+        self.costs.table.calibration.predict(&features)
     }
 }
 

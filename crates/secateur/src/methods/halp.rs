@@ -9,6 +9,7 @@ use crate::choice::{Space, Values, Widths, from_prefixes, joint_problem, lineari
 use crate::cost::{LayerCosts, Macs, StageCosts};
 use crate::error::{Error, Result};
 use crate::saliency::Saliency;
+use crate::events::Event;
 use crate::meeting::Aim;
 use crate::session::Session;
 use crate::settings::Solver;
@@ -42,7 +43,7 @@ pub(super) fn run(session: &mut Session, cost: Cost) -> Result<Outcome> {
         // The whole way is measured as a share of the dense network's cost, constants included.
         let dense_cost = if cost == Cost::Latency { session.dense_s } else { Macs::total(&session.dense) };
         let aim = if last { session.target_s() / session.dense_s } else { *share };
-        let values = balanced(session, &stage, &space, &saliency, &values, costs, aim * dense_cost, t)?;
+        let values = balanced(session, &stage, &space, &saliency, &values, costs, aim * dense_cost)?;
         let chooser = Chooser::new(&stage, &space, &values, costs, session.settings.solver);
         if last {
             // The inner budget that lands at the wanted latency is found by measuring.
@@ -63,7 +64,7 @@ pub(super) fn run(session: &mut Session, cost: Cost) -> Result<Outcome> {
 }
 
 /// Weights of what lives in removable branches against everything else that are tried.
-const BALANCES: [f64; 6] = [1.0 / 16.0, 1.0 / 8.0, 0.25, 0.5, 1.0, 2.0];
+pub(super) const BALANCES: [f64; 6] = [1.0 / 16.0, 1.0 / 8.0, 0.25, 0.5, 1.0, 2.0];
 
 /// Depth against width: the measured damage of a branch and the saliency of channels are estimates of one thing made in two
 /// ways, so their balance is not known. A few balances are solved for, and the one whose network does best on held-out images
@@ -77,9 +78,8 @@ fn balanced(
     values: &Values,
     costs: &dyn LayerCosts,
     budget: f64,
-    step: usize,
 ) -> Result<Values> {
-    if space.branches.is_empty() || session.learning.is_none() || session.settings.damage_images == 0 {
+    if space.branches.is_empty() || session.learning.is_none() || session.settings.score_images == 0 {
         return Ok(values.clone());
     }
     let mut tried: Vec<(Vec<usize>, f64, Values)> = Vec::new();
@@ -91,13 +91,17 @@ fn balanced(
             Err(e) => return Err(e),
         };
         if tried.iter().all(|(c, ..)| *c != choice) {
-            let loss =
-                session.score(stage, &space.decision(&stage.analysis.groups, saliency, &choice), &format!("{step} balance {balance}"))?;
-            tried.push((choice, loss, weighted));
+            tried.push((choice, balance, weighted));
         }
     }
-    let best = tried.into_iter().min_by(|a, b| a.1.total_cmp(&b.1));
-    Ok(best.map_or_else(|| values.clone(), |(_, _, v)| v))
+    let decisions: Vec<_> = tried.iter().map(|(c, ..)| space.decision(&stage.analysis.groups, saliency, c)).collect();
+    let mut evaluator = session.evaluator(stage)?;
+    let scores = session.score(&mut evaluator, stage, &decisions)?;
+    for ((_, balance, _), score) in tried.iter().zip(&scores) {
+        session.tell(Event::Note { text: format!("depth against width {balance}: held-out loss {:.3}", score.loss) });
+    }
+    let best = tried.into_iter().zip(scores).min_by(|a, b| a.1.loss.total_cmp(&b.1.loss));
+    Ok(best.map_or_else(|| values.clone(), |((_, _, v), _)| v))
 }
 
 /// Chooses options for inner budgets by the solver that was asked for.

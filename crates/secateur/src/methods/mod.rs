@@ -1,7 +1,10 @@
 //! The methods: each a way to walk the loop from a dense network to a decision at a budget.
 
+mod archtree;
 mod halp;
+mod lacp;
 mod schedule;
+mod trials;
 mod uniform;
 
 pub(crate) use halp::Chooser;
@@ -34,5 +37,8 @@ pub fn run(session: &mut Session) -> Result<Outcome> {
         Method::Halp => halp::run(session, halp::Cost::Latency),
         Method::Flops => halp::run(session, halp::Cost::Macs),
         Method::Uniform => uniform::run(session),
+        Method::Archtree => archtree::run(session),
+        Method::Lacp => lacp::run(session, 0),
+        Method::Auto => lacp::run(session, session.settings.seeds),
     }
 }
