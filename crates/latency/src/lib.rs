@@ -49,7 +49,7 @@ pub use comparison::{Comparison, NoiseFloor, compare, compare_candidates, self_t
 pub use error::Error;
 pub use lock::{DeviceLock, LOCK_WAIT};
 pub use machine::{Gpu, Machine};
-pub use measurement::Measurement;
+pub use measurement::{Measurement, ToSentinel};
 pub use model::{ElementType, InputSpec, ModelBytes};
 pub use onnxruntime::{MINIMUM_VERSION as ORT_MINIMUM_VERSION, OrtLibrary, OrtRuntime, Provider};
 pub use profiler::{Probes, Profiler};

@@ -160,7 +160,13 @@ fn models_are_found_again() {
 /// Edges anywhere, steps at least as wide as a vector, each higher than the noise can hide.
 fn any_stairs() -> impl Strategy<Value = (Vec<usize>, Vec<f64>)> {
     prop::collection::vec((4usize..80, 1.12f64..1.6), 1..9).prop_map(|steps| {
-        let edges: Vec<usize> = steps.iter().scan(0, |at, s| { *at += s.0; Some(*at) }).collect();
+        let edges: Vec<usize> = steps
+            .iter()
+            .scan(0, |at, s| {
+                *at += s.0;
+                Some(*at)
+            })
+            .collect();
         let heights = steps[1..].iter().map(|s| s.1).collect();
         (edges, heights)
     })

@@ -79,13 +79,7 @@ pub struct Staircase {
 
 impl Staircase {
     /// From what was measured and what is known between; finds the kept widths.
-    pub fn new(
-        channels: usize,
-        points: &BTreeMap<usize, Point>,
-        mut pieces: Vec<Piece>,
-        probes: usize,
-        delta: f64,
-    ) -> Self {
+    pub fn new(channels: usize, points: &BTreeMap<usize, Point>, mut pieces: Vec<Piece>, probes: usize, delta: f64) -> Self {
         pieces.retain(|p| p.to > p.from + 1);
         pieces.sort_by_key(|p| p.from);
         let points = points.values().copied().collect();

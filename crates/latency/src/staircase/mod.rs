@@ -41,9 +41,14 @@ pub struct Probe {
     pub ci: (f64, f64),
 }
 
-impl From<&Measurement> for Probe {
-    fn from(m: &Measurement) -> Self {
-        Self { latency_s: m.median_s, ci: m.ci }
+impl Probe {
+    /// A measurement as if the sentinel had taken `sentinel_s` seconds, so that batches compare; its own median where there was
+    /// no sentinel.
+    pub fn at_sentinel(m: &Measurement, sentinel_s: f64) -> Self {
+        match m.to_sentinel {
+            Some(r) => Self { latency_s: r.ratio * sentinel_s, ci: (r.ci.0 * sentinel_s, r.ci.1 * sentinel_s) },
+            None => Self { latency_s: m.median_s, ci: m.ci },
+        }
     }
 }
 
@@ -94,7 +99,7 @@ pub struct Probing {
     pub delta: f64,
     /// Times a width is measured again where noise leaves a comparison open.
     pub repeats: usize,
-    /// Probes at most, as a share of the channels; where they are spent the rest of the curve is [`Shape::Unknown`].
+    /// Probes at most, as a share of the channels (8 at least); where they are spent the rest of the curve is [`Shape::Unknown`].
     pub share: f64,
 }
 

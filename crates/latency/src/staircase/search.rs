@@ -15,6 +15,8 @@ const SHORT: usize = 4;
 const LINE_SHARE: f64 = 0.1;
 /// Rise between neighbouring samples of a line, `ln`, at most: it could hide a step of this height.
 const HIDDEN: f64 = 0.3;
+/// Probes that a narrow curve may take whatever its share.
+const LEAST_PROBES: usize = 8;
 /// Steps seen to be flat in the middle before the middle is taken for granted in steps of the same length.
 const CONFIRMED: usize = 2;
 
@@ -46,7 +48,10 @@ struct Node {
 enum Outcome {
     Close(Vec<Piece>),
     /// Into the pairs of neighbouring stops.
-    Split { stops: Vec<usize>, line: bool },
+    Split {
+        stops: Vec<usize>,
+        line: bool,
+    },
     Need(Vec<usize>),
 }
 
@@ -55,11 +60,7 @@ enum Outcome {
 ///
 /// # Errors
 /// Those of `probe`.
-pub fn find<E>(
-    channels: usize,
-    probing: &Probing,
-    mut probe: impl FnMut(&[usize]) -> Result<Vec<Probe>, E>,
-) -> Result<Staircase, E> {
+pub fn find<E>(channels: usize, probing: &Probing, mut probe: impl FnMut(&[usize]) -> Result<Vec<Probe>, E>) -> Result<Staircase, E> {
     let mut search = Search::new(channels, *probing);
     loop {
         let wanted = search.wanted();
@@ -101,15 +102,22 @@ impl Search {
         self.wanted.iter().copied().collect()
     }
 
+    /// Times a width was measured.
+    pub fn asked(&self, width: usize) -> usize {
+        self.points.get(&width).map_or(0, |p| p.asked)
+    }
+
     /// Takes the answers for `widths`, in order.
     pub fn tell(&mut self, widths: &[usize], answers: &[Probe]) {
         let first = self.points.is_empty();
         for (&width, probe) in widths.iter().zip(answers) {
             self.probes += 1;
-            self.points
-                .entry(width)
-                .and_modify(|p| p.merge(probe))
-                .or_insert(Point { width, latency_s: probe.latency_s, ci: probe.ci, asked: 1 });
+            self.points.entry(width).and_modify(|p| p.merge(probe)).or_insert(Point {
+                width,
+                latency_s: probe.latency_s,
+                ci: probe.ci,
+                asked: 1,
+            });
         }
         self.wanted.clear();
         if first {
@@ -151,10 +159,13 @@ impl Search {
                 break;
             }
         }
-        let left = ((self.probing.share * self.channels as f64).ceil() - self.probes as f64).max(0.0);
-        if (self.wanted.len() as f64) > left {
-            // Not enough left for all: nothing more is asked.
-            self.wanted.clear();
+        let most = (self.probing.share * self.channels as f64).ceil().max(LEAST_PROBES as f64);
+        let left = (most - self.probes as f64).max(0.0);
+        if self.wanted.len() as f64 > left {
+            // Not enough left for all: some, evenly spread.
+            let all: Vec<usize> = self.wanted.iter().copied().collect();
+            let left = left as usize;
+            self.wanted = (0..left).map(|k| all[k * all.len() / left]).collect();
         }
     }
 
@@ -193,7 +204,9 @@ impl Search {
         }
         // What noise leaves open is looked at more closely; it is flat only where that is decided, or likely and not
         // more than likely.
-        let level = |r: Rises, low: &Point, high: &Point| r == Rises::No || (r == Rises::Open && high.latency_s <= low.latency_s * (1.0 + self.probing.delta));
+        let level = |r: Rises, low: &Point, high: &Point| {
+            r == Rises::No || (r == Rises::Open && high.latency_s <= low.latency_s * (1.0 + self.probing.delta))
+        };
         let (no_rise, no_fall) = (level(rise, &left, &best), level(fall, &best, &left));
         if no_rise && no_fall {
             return Outcome::Close(self.between(a, b, Shape::Flat));
@@ -360,10 +373,7 @@ impl Search {
     fn try_alignments(&mut self) -> bool {
         let mut lines: Vec<Piece> = self.pieces.iter().filter(|p| p.shape == Shape::Line).copied().collect();
         lines.sort_by_key(|p| p.from);
-        let seen: BTreeSet<u32> = lines
-            .iter()
-            .flat_map(|p| self.points.range(p.from..=p.to).map(|(w, _)| alignment(*w)))
-            .collect();
+        let seen: BTreeSet<u32> = lines.iter().flat_map(|p| self.points.range(p.from..=p.to).map(|(w, _)| alignment(*w))).collect();
         let mut least: BTreeMap<u32, (usize, Piece)> = BTreeMap::new();
         for piece in lines.iter().filter(|p| p.to - p.from > SHORT) {
             for w in piece.from + 1..piece.to {
