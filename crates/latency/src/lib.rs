@@ -34,6 +34,7 @@ mod protocol;
 mod runtime;
 mod sampling;
 mod sentinel;
+pub mod staircase;
 pub mod statistics;
 mod table;
 mod target;
@@ -48,7 +49,7 @@ pub use comparison::{Comparison, NoiseFloor, ProcessRounds, compare, compare_can
 pub use error::Error;
 pub use lock::{DeviceLock, LOCK_WAIT};
 pub use machine::{Gpu, Machine};
-pub use measurement::Measurement;
+pub use measurement::{Measurement, ToSentinel};
 pub use model::{ElementType, InputSpec, ModelBytes};
 pub use onnxruntime::{MINIMUM_VERSION as ORT_MINIMUM_VERSION, OrtLibrary, OrtRuntime, Provider};
 pub use profiler::{Probes, Profiler};
@@ -56,6 +57,7 @@ pub use protocol::{Cache, EVICT_BYTES, Mode, PROTOCOL_VERSION, Protocol, SUSTAIN
 pub use runtime::{Prepared, Runtime, RuntimeIdentity};
 pub use sampling::{Candidate, interleave};
 pub use sentinel::sentinel_model;
+pub use staircase::{Probing, Staircase, TileModel, Tiling, fit_tiles};
 pub use statistics::{PairComparison, Verdict};
 pub use table::{EXCHANGE_VERSION, TableStore, read_inputs, structure_key, table_key};
 pub use target::{Optimization, TargetKind, TargetOptions, TargetSpec, runtime};

@@ -42,6 +42,10 @@ pub struct Measurement {
     /// Whether the interval reached the asked precision before the time limit, with enough rounds
     /// that the sentinel did not invalidate.
     pub resolved: bool,
+    /// Against the sentinel of the same rounds, where there was one: comparable between batches in which the machine ran at
+    /// different speeds.
+    #[serde(default)]
+    pub to_sentinel: Option<ToSentinel>,
     /// Raw samples in order of time, one process after another.
     pub samples: Vec<f64>,
     /// How many of the samples each process gave.
@@ -58,6 +62,17 @@ pub struct Measurement {
     pub mode: Mode,
     /// When, in seconds since 1970 (UTC).
     pub taken_at: u64,
+}
+
+/// A model's time relative to the sentinel's in the same rounds.
+#[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
+pub struct ToSentinel {
+    /// Median over rounds of time(model) / time(sentinel).
+    pub ratio: f64,
+    /// Its interval.
+    pub ci: (f64, f64),
+    /// The sentinel's median time in these rounds, seconds.
+    pub sentinel_s: f64,
 }
 
 /// What a measurement is made of besides its samples.
@@ -94,6 +109,7 @@ impl Measurement {
             outliers: count_outliers(&samples),
             two_states: two_states(&samples),
             resolved: sound && half_width(ci, summary.median) <= protocol.precision,
+            to_sentinel: None,
             per_process: processes.iter().map(Vec::len).collect(),
             samples,
             setup_s: origin.setup_s,

@@ -30,19 +30,28 @@ pub struct Profiler<'a> {
     runtime: &'a dyn Runtime,
     store: &'a mut TableStore,
     probes: Probes,
+    against_sentinel: bool,
     progress: Option<Box<dyn FnMut(usize, usize) + 'a>>,
 }
 
 impl<'a> Profiler<'a> {
     /// A profiler that keeps its measurements in `store`.
     pub fn new(runtime: &'a dyn Runtime, store: &'a mut TableStore) -> Self {
-        Self { runtime, store, probes: Probes::default(), progress: None }
+        Self { runtime, store, probes: Probes::default(), against_sentinel: false, progress: None }
     }
 
     /// Calls `progress(done, missing)` whenever a missing measurement has been stored.
     #[must_use]
     pub fn with_progress(mut self, progress: impl FnMut(usize, usize) + 'a) -> Self {
         self.progress = Some(Box::new(progress));
+        self
+    }
+
+    /// Takes only measurements that say how the model stands to the sentinel ([`Measurement::to_sentinel`]), for comparisons
+    /// between batches; those in the table that do not are made again.
+    #[must_use]
+    pub fn against_sentinel(mut self) -> Self {
+        self.against_sentinel = true;
         self
     }
 
@@ -102,7 +111,10 @@ impl<'a> Profiler<'a> {
     }
 
     fn lookup(&self, key: &str, protocol: &Protocol) -> Result<Option<Measurement>, Error> {
-        let serves = |m: &Measurement| m.relative_half_width() <= protocol.precision || m.protocol.time_limit_s >= protocol.time_limit_s;
+        let serves = |m: &Measurement| {
+            let precise = m.relative_half_width() <= protocol.precision || m.protocol.time_limit_s >= protocol.time_limit_s;
+            precise && (m.to_sentinel.is_some() || !self.against_sentinel)
+        };
         Ok(self.store.get(key)?.filter(serves))
     }
 

@@ -107,6 +107,20 @@ impl Protocol {
         }
     }
 
+    /// For single widths of a staircase, where many are needed: 1 %, a third of a second per model; each time a width is asked for
+    /// `again`, half the width of the interval and three times as long.
+    pub fn staircase(again: usize) -> Self {
+        let again = i32::try_from(again.min(4)).unwrap_or(4);
+        Self {
+            precision: 0.01 * 0.5f64.powi(again),
+            time_limit_s: 0.33 * 3f64.powi(again),
+            warm_up: WarmUp { min_runs: 3, min_s: 0.02, max_s: 0.2, agreement: 0.03 },
+            round_s: 0.003,
+            min_rounds: 10,
+            ..Self::default()
+        }
+    }
+
     /// For values that decide: 1 %, several seconds per model.
     pub fn confirm() -> Self {
         Self { time_limit_s: 8.0, min_rounds: 20, ..Self::default() }

@@ -14,11 +14,11 @@ use rand_chacha::ChaCha8Rng;
 use crate::affinity::Pinned;
 use crate::error::Error;
 use crate::machine::Machine;
-use crate::measurement::{Measurement, Origin, half_width, interval};
+use crate::measurement::{Measurement, Origin, ToSentinel, half_width, interval};
 use crate::model::ModelBytes;
 use crate::protocol::{Mode, Protocol, SUSTAINED_S};
 use crate::runtime::{Prepared, Runtime, RuntimeIdentity};
-use crate::statistics::median;
+use crate::statistics::{compare_rounds, median};
 use crate::timing::{Sample, Stopwatch, Timing};
 
 /// A prepared model to be measured, with what its measurement will say about it.
@@ -70,6 +70,8 @@ pub fn interleave(candidates: &mut [Candidate], sentinel: Option<&mut Candidate>
 /// Samples of every candidate in one round; `None` where it took no part.
 struct Round {
     samples: Vec<Option<Vec<Sample>>>,
+    /// The sentinel's time, `None` where it was disturbed throughout.
+    sentinel_s: Option<f64>,
     valid: bool,
 }
 
@@ -157,14 +159,15 @@ impl<'a> Rounds<'a> {
         }
         let share = 1.0 / self.active.iter().filter(|a| **a).count() as f64;
         order.shuffle(&mut self.rng);
-        let mut round = Round { samples: vec![None; n], valid: true };
+        let mut round = Round { samples: vec![None; n], sentinel_s: None, valid: true };
         for slot in order {
             let start = Instant::now();
             if slot == n {
                 if let Some(sentinel) = self.sentinel.as_mut() {
                     let prepared = sentinel.prepared.as_mut();
                     let samples = self.stopwatch.sample(prepared, self.sentinel_timing)?;
-                    round.valid = self.sentinel_agrees(round_time(&samples, false));
+                    round.sentinel_s = round_time(&samples, false);
+                    round.valid = self.sentinel_agrees(round.sentinel_s);
                 }
                 // The sentinel runs for all; each candidate's time limit bears its share.
                 let seconds = start.elapsed().as_secs_f64() * share;
@@ -293,7 +296,19 @@ impl<'a> Rounds<'a> {
             disturbed,
         };
         let runs = self.timings[i].runs;
-        Measurement::from_samples(origin, &[samples], runs, sound, self.protocol)
+        let to_sentinel = self.to_sentinel(i);
+        Measurement { to_sentinel, ..Measurement::from_samples(origin, &[samples], runs, sound, self.protocol) }
+    }
+
+    /// Candidate `i` against the sentinel, over all rounds in which neither was disturbed: a drift slows both.
+    fn to_sentinel(&self, i: usize) -> Option<ToSentinel> {
+        let pair = |r: &Round| Some((r.sentinel_s?, round_time(r.samples[i].as_deref()?, false)?));
+        let (sentinel, own): (Vec<f64>, Vec<f64>) = self.rounds.iter().filter_map(pair).unzip();
+        if own.len() < 3 {
+            return None;
+        }
+        let pair = compare_rounds(("sentinel", &self.candidates[i].name), &sentinel, &own, self.protocol.confidence, self.protocol.seed);
+        Some(ToSentinel { ratio: pair.ratio, ci: pair.ci, sentinel_s: median(&sentinel) })
     }
 }
 

@@ -133,6 +133,25 @@ impl Bench {
         Ok((measured, probes))
     }
 
+    /// Latencies of single layers relative to the sentinel, from the table where they are there as precisely; with the numbers
+    /// measured and found. The more often a model was asked for already (`again`), the more precisely it is measured.
+    ///
+    /// # Errors
+    /// As [`Bench::table`].
+    pub fn widths(
+        &mut self,
+        models: &[ModelBytes],
+        again: usize,
+        progress: &mut dyn FnMut(usize, usize),
+    ) -> Result<(Vec<Measurement>, Probes)> {
+        let mut profiler = Profiler::new(&*self.runtime, &mut self.store).against_sentinel().with_progress(progress);
+        let measured = profiler.measure_many(models, &Protocol::staircase(again))?;
+        let probes = profiler.probes();
+        self.probes.measured += probes.measured;
+        self.probes.cached += probes.cached;
+        Ok((measured, probes))
+    }
+
     /// Latency of a network on its own, precisely.
     ///
     /// # Errors

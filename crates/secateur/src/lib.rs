@@ -28,6 +28,7 @@ mod saliency;
 mod session;
 mod settings;
 mod stage;
+mod staircases;
 mod verify;
 
 pub use analysis::Analysis;
@@ -50,4 +51,5 @@ pub use run::{Journal, Run, read_json};
 pub use saliency::{Criterion, Saliency, Sources, TaylorAccumulator};
 pub use settings::{Grid, Method, Settings, Solver};
 pub use stage::Stage;
+pub use staircases::{Curve, GroupStaircase, Side, StaircaseOptions, Staircases, Width, single_layer};
 pub use verify::{TwinCheck, check as check_twin, compare as compare_outputs, model_bytes};

@@ -1,0 +1,134 @@
+//! The staircase: latency as a function of the number of channels, found with few measurements.
+//!
+//! On most targets the latency of a layer grows in steps: kernels work on whole tiles of channels, processors run whole waves
+//! of tiles. Only the right edge of a step is worth keeping, because more channels cost nothing there. With δ from the
+//! measured noise,
+//!
+//! ```text
+//! Keep = { c : no c' > c has T(c') ≤ (1 + δ)·T(c) }
+//! ```
+//!
+//! [`Search`] finds the curve by bisection: between two widths whose latencies agree within δ nothing is measured, each rise
+//! and each fall is narrowed down, so that a staircase takes a few measurements per step instead of one per channel.
+//! Hypotheses (edges at round numbers, at the period of the edges found so far, alignments that are slow) choose *where* to
+//! measure; an edge is claimed only where both of its sides were measured ([`Kind::Edge`]).
+//!
+//! Where latency climbs in a line, each channel costs less than the noise can show, and the formula above keeps nothing but
+//! the top. There [`Staircase::kept`] goes on with the largest width that is cheaper by δ than the one kept before
+//! ([`Kind::Slope`]); on a staircase this adds nothing.
+//!
+//! Probing is a pure function of what the probes answered: [`find`] takes a closure, [`Search`] can be fed in turn with
+//! others so that several curves share one batch of measurements.
+
+mod curve;
+mod fit;
+mod search;
+
+use serde::{Deserialize, Serialize};
+
+use crate::measurement::Measurement;
+
+pub use curve::{Kept, Kind, Piece, Shape, Staircase};
+pub use fit::{TileModel, Tiling, fit_tiles};
+pub use search::{Search, find};
+
+/// What measuring one width gave.
+#[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
+pub struct Probe {
+    /// Estimate, seconds.
+    pub latency_s: f64,
+    /// Its interval, seconds.
+    pub ci: (f64, f64),
+}
+
+impl Probe {
+    /// A measurement as if the sentinel had taken `sentinel_s` seconds, so that batches compare; its own median where there was
+    /// no sentinel.
+    pub fn at_sentinel(m: &Measurement, sentinel_s: f64) -> Self {
+        match m.to_sentinel {
+            Some(r) => Self { latency_s: r.ratio * sentinel_s, ci: (r.ci.0 * sentinel_s, r.ci.1 * sentinel_s) },
+            None => Self { latency_s: m.median_s, ci: m.ci },
+        }
+    }
+}
+
+/// One measured width of a curve.
+#[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
+pub struct Point {
+    /// Channels.
+    pub width: usize,
+    /// Estimate, seconds.
+    pub latency_s: f64,
+    /// Its interval, seconds.
+    pub ci: (f64, f64),
+    /// Times it was asked for.
+    pub asked: usize,
+}
+
+impl Point {
+    /// Half the interval's width as a share of the estimate.
+    pub fn noise(&self) -> f64 {
+        crate::measurement::half_width(self.ci, self.latency_s)
+    }
+
+    /// `ln(other / self)` with its interval, the two taken as independent.
+    pub fn log_ratio(&self, other: &Self) -> (f64, f64, f64) {
+        let ratio = (other.latency_s / self.latency_s).ln();
+        let half = self.noise().hypot(other.noise());
+        (ratio, ratio - half, ratio + half)
+    }
+
+    /// Takes another answer for the same width in, each weighted by its precision.
+    fn merge(&mut self, probe: &Probe) {
+        let other = Self { width: self.width, latency_s: probe.latency_s, ci: probe.ci, asked: 1 };
+        let weight = |p: &Self| 1.0 / p.noise().max(1e-6).powi(2);
+        let (a, b) = (weight(self), weight(&other));
+        let mix = |x: f64, y: f64| (a * x + b * y) / (a + b);
+        self.latency_s = mix(self.latency_s, other.latency_s);
+        // Two answers that contradict each other are not more precise for being two.
+        let half = (1.0 / (a + b).sqrt()).max((other.latency_s / self.latency_s - 1.0).abs().min(self.noise().max(other.noise())));
+        self.ci = (self.latency_s * (1.0 - half), self.latency_s * (1.0 + half));
+        self.asked += 1;
+    }
+}
+
+/// How a curve is probed.
+#[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
+pub struct Probing {
+    /// Relative difference that counts, δ: 2–3 %, not below twice the half-width of the intervals.
+    pub delta: f64,
+    /// Times a width is measured again where noise leaves a comparison open.
+    pub repeats: usize,
+    /// Probes at most, as a share of the channels (8 at least); where they are spent the rest of the curve is [`Shape::Unknown`].
+    pub share: f64,
+}
+
+impl Default for Probing {
+    /// δ = 3 %, one repeat, no limit.
+    fn default() -> Self {
+        Self { delta: 0.03, repeats: 1, share: f64::INFINITY }
+    }
+}
+
+/// The answer to "does the second take more than (1 + δ) times the first?".
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Rises {
+    Yes,
+    No,
+    /// The interval of the ratio holds 1 + δ.
+    Open,
+}
+
+impl Rises {
+    pub(crate) fn between(low: &Point, high: &Point, delta: f64) -> Self {
+        let (_, lo, hi) = low.log_ratio(high);
+        let bound = delta.ln_1p();
+        if lo > bound {
+            Self::Yes
+        } else if hi <= bound {
+            Self::No
+        } else {
+            Self::Open
+        }
+    }
+}

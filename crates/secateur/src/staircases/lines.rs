@@ -1,0 +1,83 @@
+//! Which curves a network has.
+
+use std::collections::HashMap;
+
+use graph::{GroupId, ops::Op};
+
+use super::Side;
+use crate::analysis::Analysis;
+use crate::cost::dense_layer;
+use crate::error::Result;
+
+/// A layer along a group's count: the first of those that share it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) struct Line {
+    pub layer: usize,
+    /// The first layer that is equal to it but for its weights: what is measured.
+    pub model: usize,
+    pub group: GroupId,
+    pub size: usize,
+    pub side: Side,
+    pub shared: usize,
+}
+
+impl Line {
+    /// Input and output width at `count` channels of the group, the others full.
+    pub fn widths(&self, analysis: &Analysis, count: usize) -> (usize, usize) {
+        let size = |g: GroupId| analysis.groups.group(g).size;
+        analysis.layers[self.layer].widths(|g| if g == self.group { count } else { size(g) })
+    }
+
+    /// Rows of the layer's matrix product: output elements per output channel.
+    pub fn rows(&self, analysis: &Analysis) -> usize {
+        let node = analysis.graph.node(analysis.layers[self.layer].node);
+        let shape = node.output(0).and_then(|v| analysis.facts.shape(v)).unwrap_or(&[]);
+        let outputs = dense_layer(&analysis.graph, &analysis.facts, node.id).1;
+        shape.iter().product::<usize>() / outputs.max(1)
+    }
+
+    /// Whether the layer convolves each channel by itself.
+    pub fn depthwise(&self, analysis: &Analysis) -> bool {
+        matches!(&analysis.graph.node(analysis.layers[self.layer].node).op, Op::Conv(c) if c.group > 1)
+    }
+}
+
+/// All curves, and for every group that can be pruned the positions of those of its layers.
+pub(super) fn lines(analysis: &Analysis) -> Result<(Vec<Line>, Vec<(GroupId, Vec<usize>)>)> {
+    // Layers of one family give the same single-layer model at their dense widths.
+    let mut by_model: HashMap<Vec<u8>, usize> = HashMap::new();
+    let mut model_of = Vec::with_capacity(analysis.layers.len());
+    for (l, layer) in analysis.layers.iter().enumerate() {
+        let (i, o, _) = dense_layer(&analysis.graph, &analysis.facts, layer.node);
+        let model = graph::layer_model(&analysis.model, &analysis.graph, &analysis.facts, layer.node, i, o, true)?.to_bytes()?;
+        model_of.push(*by_model.entry(model).or_insert(l));
+    }
+    let mut lines: Vec<Line> = Vec::new();
+    let mut known: HashMap<(usize, usize, (usize, usize), (usize, usize)), usize> = HashMap::new();
+    let mut groups = Vec::new();
+    for g in analysis.groups.prunable() {
+        let mut own = Vec::new();
+        for (l, layer) in analysis.layers.iter().enumerate() {
+            let has = |parts: &[(GroupId, usize)]| parts.iter().any(|(id, _)| *id == g.id);
+            let side = match (has(&layer.inputs), has(&layer.outputs)) {
+                (true, true) => Side::Both,
+                (true, false) => Side::Input,
+                (false, true) => Side::Output,
+                (false, false) => continue,
+            };
+            let line = Line { layer: l, model: model_of[l], group: g.id, size: g.size, side, shared: 0 };
+            // Widths grow in proportion to the count: two of them say all.
+            let key = (model_of[l], g.size, line.widths(analysis, 1), line.widths(analysis, g.size));
+            let at = *known.entry(key).or_insert(lines.len());
+            if at == lines.len() {
+                lines.push(line);
+            }
+            lines[at].shared += 1;
+            own.push(at);
+        }
+        if !own.is_empty() {
+            groups.push((g.id, own));
+        }
+    }
+    Ok((lines, groups))
+}

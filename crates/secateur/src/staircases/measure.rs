@@ -1,0 +1,195 @@
+//! Measuring all curves of a network together, so that a batch interleaves probes of several.
+
+use std::collections::{BTreeSet, HashMap, HashSet};
+use std::path::Path;
+
+use latency::staircase::{Probe, Probing, Search};
+use latency::{Measurement, ModelBytes, Tiling, fit_tiles};
+use serde::{Deserialize, Serialize};
+
+use super::lines::{Line, lines};
+use super::{Curve, GroupStaircase, Side, Staircases};
+use crate::analysis::Analysis;
+use crate::bench::Bench;
+use crate::error::{Error, Result};
+use crate::events::{Event, Observer};
+
+/// How the staircases of a network are found.
+#[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
+pub struct StaircaseOptions {
+    /// Relative difference that counts; from the noise of the first probes where not given, at least [`LEAST_DELTA`].
+    pub delta: Option<f64>,
+    /// Probes per curve at most, as a share of its channels.
+    pub share: f64,
+    /// Multiprocessors of the GPU that the target runs on, for the tile and wave model.
+    pub sms: Option<usize>,
+}
+
+impl Default for StaircaseOptions {
+    /// δ from the noise; a quarter of the channels per curve at most.
+    fn default() -> Self {
+        Self { delta: None, share: 0.25, sms: None }
+    }
+}
+
+/// The smallest δ that is chosen from the noise.
+pub const LEAST_DELTA: f64 = 0.025;
+/// The largest: beyond it steps would be overlooked rather than measured.
+const MOST_DELTA: f64 = 0.06;
+
+/// A layer at a width, to be measured.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct Width {
+    /// Index of the layer.
+    pub layer: usize,
+    /// Input coordinates.
+    pub input: usize,
+    /// Output coordinates.
+    pub output: usize,
+    /// Times this curve has asked for it already; the more, the more precisely it is to be measured.
+    pub asked: usize,
+}
+
+impl Staircases {
+    /// Finds the staircases of `analysis`. `measure` gets layers at widths, each once, and gives their measurements in order,
+    /// with the number of them that were found in a table.
+    ///
+    /// # Errors
+    /// Those of `measure`; a single-layer model cannot be made.
+    pub fn find(
+        analysis: &Analysis,
+        options: &StaircaseOptions,
+        measure: &mut dyn FnMut(&[Width]) -> Result<(Vec<Measurement>, usize)>,
+    ) -> Result<Self> {
+        let (lines, groups) = lines(analysis)?;
+        let mut found = Self { delta: options.delta.unwrap_or(LEAST_DELTA), ..Self::default() };
+        let every = |l: &Line| (1..=l.size).map(|c| (l.model, l.widths(analysis, c))).collect::<Vec<_>>();
+        found.exhaustive = lines.iter().flat_map(every).collect::<HashSet<_>>().len();
+        let probing = |delta| Probing { delta, repeats: 1, share: options.share };
+        let start = |delta: f64| lines.iter().map(|l| Search::new(l.size, probing(delta))).collect::<Vec<_>>();
+        let mut searches = start(found.delta);
+        let mut first = true;
+        let mut seen: HashSet<Width> = HashSet::new();
+        loop {
+            let wanted: Vec<Vec<usize>> = searches.iter().map(Search::wanted).collect();
+            let requests: Vec<Vec<Width>> = lines.iter().zip(&searches).zip(&wanted).map(|((l, s), w)| ask(analysis, l, s, w)).collect();
+            let distinct: Vec<Width> = requests.iter().flatten().copied().collect::<BTreeSet<_>>().into_iter().collect();
+            if distinct.is_empty() {
+                break;
+            }
+            let (measured, cached) = measure(&distinct)?;
+            // What another curve asked for before is no probe.
+            let again = distinct.iter().filter(|w| !seen.insert(**w)).count();
+            found.probes += distinct.len() - again;
+            found.cached += cached.saturating_sub(again);
+            if first {
+                found.sentinel_s = median(measured.iter().map(|m| m.to_sentinel.map_or(1.0, |s| s.sentinel_s)));
+            }
+            let by_width: HashMap<Width, Probe> =
+                distinct.iter().zip(&measured).map(|(w, m)| (*w, Probe::at_sentinel(m, found.sentinel_s))).collect();
+            if first {
+                let half = |p: &Probe| (p.ci.1 - p.ci.0) / 2.0 / p.latency_s;
+                found.noise = median(by_width.values().map(half));
+                // Two medians are compared: their difference is √2 as uncertain, and must be told from 0 and from 2δ.
+                found.delta = options.delta.unwrap_or((2.0 * found.noise).clamp(LEAST_DELTA, MOST_DELTA));
+                searches = start(found.delta);
+                first = false;
+            }
+            for ((search, widths), asked) in searches.iter_mut().zip(&wanted).zip(&requests) {
+                if !widths.is_empty() {
+                    let answers: Vec<Probe> = asked.iter().map(|w| by_width[w]).collect();
+                    search.tell(widths, &answers);
+                }
+            }
+        }
+        for (line, search) in lines.iter().zip(searches) {
+            found.curves.push(curve(analysis, line, search, options.sms));
+        }
+        found.groups =
+            groups.iter().map(|(g, parts)| GroupStaircase::sum(analysis.groups.group(*g), parts, &found.curves, found.delta)).collect();
+        Ok(found)
+    }
+}
+
+/// Layers measured between two looks at whether the user wants to stop.
+const AT_ONCE: usize = 64;
+
+impl Staircases {
+    /// Finds the staircases of `analysis` on the target of `bench`. Every measurement is in its table as soon as it is made.
+    ///
+    /// # Errors
+    /// The runtime refuses a layer; the device is busy; [`Error::Interrupted`] names `out`.
+    pub fn on_bench(
+        analysis: &Analysis,
+        options: &StaircaseOptions,
+        bench: &mut Bench,
+        observer: &mut dyn Observer,
+        out: &Path,
+    ) -> Result<Self> {
+        let mut before = 0;
+        Self::find(analysis, options, &mut |widths| {
+            let (mut measured, mut cached) = (vec![None; widths.len()], 0);
+            let most = widths.iter().map(|w| w.asked).max().unwrap_or(0);
+            for asked in 0..=most {
+                let own: Vec<usize> = (0..widths.len()).filter(|&k| widths[k].asked == asked).collect();
+                for part in own.chunks(AT_ONCE) {
+                    if observer.stop() {
+                        return Err(Error::Interrupted { out: out.to_owned() });
+                    }
+                    let models = part.iter().map(|&k| single_layer(analysis, &widths[k])).collect::<Result<Vec<_>>>()?;
+                    let (found, probes) = bench.widths(&models, asked, &mut |done, _| {
+                        let note = "probes of this round, of staircases".into();
+                        observer.event(Event::Progress { done: before + done, total: before + widths.len(), note });
+                    })?;
+                    cached += probes.cached;
+                    for (&k, m) in part.iter().zip(found) {
+                        measured[k] = Some(m);
+                    }
+                    before += probes.measured;
+                }
+            }
+            Ok((measured.into_iter().flatten().collect(), cached))
+        })
+    }
+}
+
+/// The layer alone at the width, as a model.
+///
+/// # Errors
+/// The width does not fit the layer.
+pub fn single_layer(analysis: &Analysis, width: &Width) -> Result<ModelBytes> {
+    let Analysis { model, graph, facts, .. } = analysis;
+    let node = analysis.layers[width.layer].node;
+    let bytes = graph::layer_model(model, graph, facts, node, width.input, width.output, true)?.to_bytes()?;
+    let name = format!("{} {}→{}", graph.node(node).name, width.input, width.output);
+    let inputs = latency::read_inputs(&name, &bytes, 1)?;
+    Ok(ModelBytes::new(name, bytes, inputs))
+}
+
+fn ask(analysis: &Analysis, line: &Line, search: &Search, wanted: &[usize]) -> Vec<Width> {
+    let width = |&count: &usize| {
+        let (input, output) = line.widths(analysis, count);
+        Width { layer: line.model, input, output, asked: search.asked(count) }
+    };
+    wanted.iter().map(width).collect()
+}
+
+fn curve(analysis: &Analysis, line: &Line, search: Search, sms: Option<usize>) -> Curve {
+    let staircase = search.finish();
+    let tiling = match sms {
+        Some(sms) if line.side == Side::Output && !line.depthwise(analysis) => Tiling::Waves { sms, rows: line.rows(analysis) },
+        _ => Tiling::Kernel,
+    };
+    Curve {
+        layer: analysis.graph.node(analysis.layers[line.layer].node).name.clone(),
+        shared: line.shared,
+        side: line.side,
+        widths: [line.widths(analysis, 1), line.widths(analysis, line.size)],
+        fit: fit_tiles(&staircase, tiling),
+        staircase,
+    }
+}
+
+fn median(values: impl Iterator<Item = f64>) -> f64 {
+    latency::statistics::median(&values.collect::<Vec<_>>())
+}
