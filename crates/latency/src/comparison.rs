@@ -10,7 +10,7 @@ use crate::protocol::Protocol;
 use crate::runtime::Runtime;
 use crate::sampling::{Candidate, Rounds};
 use crate::sentinel::sentinel_model;
-use crate::statistics::{PairComparison, Verdict, compare_rounds, median, quantile};
+use crate::statistics::{PairComparison, Verdict, compare_rounds, log_ratios, median, quantile};
 
 /// Verdicts are looked for several times while sampling, so each look is held to a stricter level:
 /// the error 1 − confidence is divided by this number of looks (Bonferroni).
@@ -138,7 +138,7 @@ pub(crate) fn compare_rounds_of(
     let mut rounds = Rounds::start(candidates, sentinel, protocol)?;
     let paired = |rounds: &Rounds<'_>, i: usize| {
         let (a, b, sound) = rounds.paired(0, i);
-        (a.iter().zip(&b).map(|(a, b)| (b / a).ln()).collect::<Vec<f64>>(), sound)
+        (log_ratios(&a, &b), sound)
     };
     let decided = |rounds: &Rounds<'_>, i: usize| {
         let (logs, sound) = paired(rounds, i);

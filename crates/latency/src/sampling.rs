@@ -18,7 +18,7 @@ use crate::measurement::{Measurement, Origin, ToSentinel, half_width, interval};
 use crate::model::ModelBytes;
 use crate::protocol::{Mode, Protocol, SUSTAINED_S};
 use crate::runtime::{Prepared, Runtime, RuntimeIdentity};
-use crate::statistics::{compare_rounds, median};
+use crate::statistics::{compare_rounds, log_ratios, median};
 use crate::timing::{Sample, Stopwatch, Timing};
 
 /// A prepared model to be measured, with what its measurement will say about it.
@@ -307,7 +307,8 @@ impl<'a> Rounds<'a> {
         if own.len() < 3 {
             return None;
         }
-        let pair = compare_rounds(("sentinel", &self.candidates[i].name), &sentinel, &own, self.protocol.confidence, self.protocol.seed);
+        let names = ("sentinel", self.candidates[i].name.as_str());
+        let pair = compare_rounds(names, &[&log_ratios(&sentinel, &own)], self.protocol.confidence, self.protocol.seed);
         Some(ToSentinel { ratio: pair.ratio, ci: pair.ci, sentinel_s: median(&sentinel) })
     }
 }

@@ -114,8 +114,9 @@ impl Session<'_> {
         }
         let best = self.land(aim, &mut tried)?;
         let predicted_s = aim.forecast(&self.dense).seconds(&best.choice);
-        let stage = self.cut(aim.stage.clone(), &aim.decision(&best.choice))?;
-        Ok(Outcome { stage, latency: best.latency, predicted_s, steps_spent: 0 })
+        let (decision, rounding) = self.round_up(aim.stage, aim.saliency, aim.decision(&best.choice), best.latency)?;
+        let stage = self.cut(aim.stage.clone(), &decision)?;
+        Ok(Outcome { stage, latency: rounding.after.clone(), predicted_s, rounding, steps_spent: 0 })
     }
 
     /// The best of the choices tried, confirmed: inside the landing the most valuable, else what is nearest below the budget.

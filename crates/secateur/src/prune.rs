@@ -82,6 +82,7 @@ fn execute(settings: Settings, run: Run, observer: &mut dyn Observer) -> Result<
         latency,
         within_tolerance: within,
         predicted_s: outcome.predicted_s,
+        rounding: outcome.rounding.clone(),
         holdout_before: tuned.holdout_before,
         holdout_after: tuned.holdout_after,
         twin_checks: std::mem::take(&mut session.twin_checks),

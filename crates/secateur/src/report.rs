@@ -6,11 +6,12 @@ use crate::bench::{Probes, Relative};
 use crate::budget::format_seconds;
 use crate::error::{Error, Result};
 use crate::plan::LayerWidth;
+use crate::rounding::Rounding;
 use crate::settings::Settings;
 use crate::verify::TwinCheck;
 
 /// Version of the report's form.
-pub const REPORT_VERSION: u32 = 1;
+pub const REPORT_VERSION: u32 = 2;
 
 /// One network's numbers.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -52,6 +53,8 @@ pub struct Report {
     pub within_tolerance: bool,
     /// What the calibrated table predicted for it, seconds.
     pub predicted_s: f64,
+    /// What right-edge rounding did.
+    pub rounding: Rounding,
     /// Accuracy on the held-out split right after cutting, with BatchNorm re-estimated, percent.
     pub holdout_before: Option<f64>,
     /// Accuracy on the held-out split after fine-tuning, percent.

@@ -82,8 +82,13 @@ impl<'a> Session<'a> {
     pub(crate) fn space(&mut self, stage: &Stage, depth: bool) -> Result<Space> {
         let groups = &stage.analysis.groups;
         Ok(match self.settings.grid {
-            Grid::Chunk | Grid::Kept => Space::new(groups, self.settings.chunk, depth),
+            Grid::Chunk => Space::new(groups, self.settings.chunk, depth),
             Grid::All => Space::new(groups, 1, depth),
+            Grid::Kept => {
+                let stairs = self.staircases()?;
+                let kept = |g: &graph::Group| stairs.groups.iter().find(|s| s.name == g.name).map_or(Vec::new(), |s| s.kept.clone());
+                Space::with_counts(groups, depth, &kept)
+            }
         })
     }
 

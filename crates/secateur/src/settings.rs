@@ -120,6 +120,8 @@ pub struct Settings {
     pub generations: usize,
     /// Answers of the joint solver, with perturbed saliencies, that `archtree` and `auto` add to their candidates.
     pub seeds: usize,
+    /// Widths inside a latency step are raised to the step's right edge in the end.
+    pub round_up: bool,
     /// Residual branches may be removed.
     pub depth: bool,
     /// Images of the held-out split on which candidates, and the damage of removing a branch, are judged.
@@ -168,6 +170,7 @@ impl Default for Settings {
             population: 50,
             generations: 20,
             seeds: 12,
+            round_up: true,
             depth: true,
             score_images: 1000,
             score_batches: 16,

@@ -66,6 +66,9 @@ pub struct ChoiceArgs {
     /// Channels pruned together; 0: by the width of the group.
     #[arg(long, value_name = "N", default_value_t = defaults().chunk)]
     pub chunk: usize,
+    /// Leave widths as the method chose them, also where more channels take the same time.
+    #[arg(long)]
+    pub no_round_up: bool,
     /// Keep all residual branches; only widths change.
     #[arg(long)]
     pub no_depth: bool,
@@ -193,6 +196,7 @@ impl PruneArgs {
             steps: c.steps,
             step_batches: c.step_batches,
             chunk: c.chunk,
+            round_up: !c.no_round_up,
             depth: !c.no_depth,
             score_images: c.score_images,
             score_batches: c.score_batches,

@@ -67,6 +67,11 @@ pub struct PairComparison {
     pub rounds: usize,
 }
 
+/// Logarithms of the ratios b/a, round by round.
+pub fn log_ratios(a: &[f64], b: &[f64]) -> Vec<f64> {
+    a.iter().zip(b).map(|(a, b)| (b / a).ln()).collect()
+}
+
 /// Compares B with A from the logarithms of their per-round ratios time(B)/time(A), one series per process in order of time.
 ///
 /// Both were measured within the same fraction of a second, so slow drifts of the machine cancel

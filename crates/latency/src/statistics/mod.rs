@@ -5,7 +5,7 @@ mod comparison;
 mod shape;
 
 pub use bootstrap::{block_length, median_interval};
-pub use comparison::{EQUIVALENCE, PairComparison, Verdict, compare_rounds};
+pub use comparison::{EQUIVALENCE, PairComparison, Verdict, compare_rounds, log_ratios};
 pub use shape::{count_outliers, two_states};
 
 /// The `q`-quantile (0 ≤ q ≤ 1) of unordered samples, linear between order statistics; NaN where

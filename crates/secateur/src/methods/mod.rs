@@ -24,6 +24,8 @@ pub struct Outcome {
     pub latency: crate::bench::Relative,
     /// What the calibrated table predicted, seconds.
     pub predicted_s: f64,
+    /// What right-edge rounding did.
+    pub rounding: crate::rounding::Rounding,
     /// Training steps spent on the way; they count against the fine-tuning.
     pub steps_spent: usize,
 }

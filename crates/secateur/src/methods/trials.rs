@@ -237,9 +237,9 @@ impl<'s, 'o> Trials<'s, 'o> {
             return Err(Error::BudgetNotReached { low_s: *landing.start(), budget_s, best_s });
         };
         let predicted_s = self.forecast().seconds(&choice);
-        let decision = self.decision(&choice);
+        let (decision, rounding) = self.session.round_up(&self.stage, &self.saliency, self.decision(&choice), latency)?;
         let stage = self.session.cut(self.stage, &decision)?;
-        Ok(Outcome { stage, latency, predicted_s, steps_spent: self.steps_spent })
+        Ok(Outcome { stage, latency: rounding.after.clone(), predicted_s, rounding, steps_spent: self.steps_spent })
     }
 
     /// Choices beside `seed` that are predicted inside the tolerance, the most valuable first.
