@@ -44,7 +44,7 @@ pub use evaluate::{Engine, evaluate};
 pub use evaluator::{Effort, Evaluator, LocalScorer, Score, Scorer};
 pub use events::{Event, Observer, Silent};
 pub use learning::{Learning, Split};
-pub use methods::geometric;
+pub use methods::{FRONT_VERSION, Front, FrontPoint, geometric, pareto};
 pub use plan::{Cut, LayerWidth, PLAN_VERSION, Plan, file_hash};
 pub use prune::{apply, profile, prune, resume};
 pub use report::{REPORT_VERSION, Report, Row};

@@ -11,7 +11,7 @@ use train::data::{DataSpec, Normalization};
 
 use crate::files::Shape;
 
-pub use prune::PruneArgs;
+pub use prune::{ParetoArgs, PruneArgs};
 pub use target::{RuntimeArgs, TargetArgs};
 
 const EXIT_CODES: &str = "\
@@ -59,6 +59,8 @@ pub enum Command {
     Eval(EvalArgs),
     /// Prune a network to a latency budget and fine-tune it. The main job.
     Prune(Box<PruneArgs>),
+    /// Accuracy against latency over a range of budgets, before any fine-tuning: which budget is worth asking for.
+    Pareto(Box<ParetoArgs>),
     /// Apply a plan.json to a network of the structure it was made for.
     Apply(ApplyArgs),
     /// Go on with a run that was stopped or killed.
@@ -81,6 +83,7 @@ impl Command {
             Self::Measure(_) => "measure",
             Self::Eval(_) => "eval",
             Self::Prune(_) => "prune",
+            Self::Pareto(_) => "pareto",
             Self::Apply(_) => "apply",
             Self::Resume(_) => "resume",
             Self::Demo(_) => "demo",

@@ -19,12 +19,34 @@ fn defaults() -> Settings {
 
 #[derive(Debug, Args)]
 pub struct PruneArgs {
-    /// The trained ONNX file.
-    pub model: PathBuf,
     /// What the network may cost: a time (5ms, 800us), a share of the dense latency (50%), or a speed-up (2x).
     #[arg(long, value_name = "BUDGET")]
     pub budget: Budget,
-    /// Directory of the run: pruned.onnx, plan.json, report.html, journal; must be new or empty.
+    #[command(flatten)]
+    pub job: JobArgs,
+}
+
+#[derive(Debug, Args)]
+pub struct ParetoArgs {
+    /// The least budget: a time, a share of the dense latency, or a speed-up.
+    #[arg(long, value_name = "BUDGET", default_value = "30%")]
+    pub from: Budget,
+    /// The largest budget, a share of the dense latency.
+    #[arg(long, value_name = "SHARE", default_value = "90%")]
+    pub to: Budget,
+    /// Budgets between the two, both among them.
+    #[arg(long, value_name = "N", default_value_t = 8, value_parser = clap::value_parser!(u32).range(1..=100))]
+    pub budgets: u32,
+    #[command(flatten)]
+    pub job: JobArgs,
+}
+
+/// What a network is pruned with.
+#[derive(Debug, Args)]
+pub struct JobArgs {
+    /// The trained ONNX file.
+    pub model: PathBuf,
+    /// Directory for what comes out (a run's models, plans, reports and journal); must be new or empty.
     #[arg(long, short, value_name = "DIR")]
     pub out: PathBuf,
     #[command(flatten)]
@@ -159,11 +181,34 @@ pub struct TuningArgs {
 }
 
 impl PruneArgs {
+    /// As the library wants them.
+    ///
+    /// # Errors
+    /// As [`JobArgs::settings`].
+    pub fn settings(&self) -> Result<Settings> {
+        self.job.settings(self.budget)
+    }
+}
+
+impl ParetoArgs {
+    /// As the library wants them, the budget being the least.
+    ///
+    /// # Errors
+    /// As [`JobArgs::settings`]; the largest budget is no share.
+    pub fn settings(&self) -> Result<(Settings, f64)> {
+        match self.to {
+            Budget::Share(to) => Ok((self.job.settings(self.from)?, to)),
+            Budget::Seconds(_) => Err(Failure::Usage("--to is a share of the dense latency, such as 90%".into())),
+        }
+    }
+}
+
+impl JobArgs {
     /// The settings these flags stand for.
     ///
     /// # Errors
     /// Settings outside their range, by flag.
-    pub fn settings(&self) -> Result<Settings> {
+    pub fn settings(&self, budget: Budget) -> Result<Settings> {
         let base = defaults();
         let (c, t) = (&self.choice, &self.tuning);
         let adamw = Optimizer::AdamW { beta1: 0.9, beta2: 0.999, epsilon: 1e-8 };
@@ -187,7 +232,7 @@ impl PruneArgs {
             data: self.data.data.as_ref().map(ToString::to_string),
             preprocess: self.data.preprocess.clone(),
             target: self.target.spec().to_string(),
-            budget: self.budget,
+            budget,
             tolerance: c.tolerance,
             latency_batch: c.latency_batch,
             method: c.method,

@@ -6,6 +6,7 @@ mod doctor;
 mod eval;
 mod inspect;
 mod measure;
+mod pareto;
 mod profile;
 mod prune;
 mod report;
@@ -25,6 +26,7 @@ pub fn run(cli: &Cli) -> Result<()> {
         Command::Measure(a) => measure::run(a, shared),
         Command::Eval(a) => eval::run(a, shared),
         Command::Prune(a) => prune::run(a, shared),
+        Command::Pareto(a) => pareto::run(a, shared),
         Command::Apply(a) => apply::run(a, shared),
         Command::Resume(a) => prune::resume(a, shared),
         Command::Demo(a) => demo::run(a, shared),

@@ -14,14 +14,14 @@ pub fn run(a: &PruneArgs, shared: &Shared) -> Result<()> {
     let settings = a.settings()?;
     // A mistyped name is found out before a run directory is made.
     files::load_model(&settings.model)?;
-    let existed = a.out.exists();
+    let existed = a.job.out.exists();
     interrupt::watch()?;
-    let result = secateur::prune(settings, &a.out, &mut Progress::new(shared.quiet));
+    let result = secateur::prune(settings, &a.job.out, &mut Progress::new(shared.quiet));
     match result {
-        Ok(r) => report::print("prune", &r, &a.out, None, shared),
+        Ok(r) => report::print("prune", &r, &a.job.out, None, shared),
         Err(e) => {
             if !existed {
-                files::forget_unstarted_run(&a.out);
+                files::forget_unstarted_run(&a.job.out);
             }
             Err(e.into())
         }

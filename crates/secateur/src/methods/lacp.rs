@@ -14,6 +14,7 @@ use crate::choice::Space;
 use crate::cost::Forecast;
 use crate::error::Result;
 use crate::session::Session;
+use crate::settings::Settings;
 
 /// Candidates in the elite; mutants and crossovers are half of the population each, once there is an elite.
 const ELITE: usize = 10;
@@ -21,16 +22,8 @@ const ELITE: usize = 10;
 pub(super) fn run(session: &mut Session, seeds: usize) -> Result<Outcome> {
     let mut trials = Trials::open(session)?;
     let settings = &trials.session.settings;
-    let (population, generations) = (settings.population, settings.generations);
-    let evolving = Evolving {
-        population,
-        elite: ELITE.min(population),
-        mutants: population / 2,
-        crossovers: population * 2 / 5,
-        seed: settings.seed,
-        ..Evolving::default()
-    };
-    let mut evolution = Evolution::new(evolving);
+    let generations = settings.generations;
+    let mut evolution = Evolution::new(evolving(settings));
     let (budget_s, target_s) = (trials.session.budget_s, trials.session.target_s());
     // Measured over predicted latency of the elite: what the table is wrong by at this budget.
     let mut bias = 1.0;
@@ -59,6 +52,19 @@ pub(super) fn run(session: &mut Session, seeds: usize) -> Result<Outcome> {
     trials.finish(elite)
 }
 
+/// How the settings want to evolve.
+pub(super) fn evolving(settings: &Settings) -> Evolving {
+    let population = settings.population;
+    Evolving {
+        population,
+        elite: ELITE.min(population),
+        mutants: population / 2,
+        crossovers: population * 2 / 5,
+        seed: settings.seed,
+        ..Evolving::default()
+    }
+}
+
 /// Rounds of measuring a changed elite, per generation.
 const ROUNDS: usize = 3;
 
@@ -83,14 +89,14 @@ fn measure_elite(trials: &mut Trials, evolution: &mut Evolution, budget_s: f64) 
 }
 
 /// Genes are the options of the space; their cost is predicted latency.
-struct Widthwise<'a> {
+pub(super) struct Widthwise<'a> {
     space: &'a Space,
     forecast: Forecast<'a>,
     arities: Vec<usize>,
 }
 
 impl<'a> Widthwise<'a> {
-    fn new(space: &'a Space, forecast: Forecast<'a>) -> Self {
+    pub(super) fn new(space: &'a Space, forecast: Forecast<'a>) -> Self {
         let arities = space.groups.iter().map(|g| g.counts.len()).chain(space.branches.iter().map(|_| 2)).collect();
         Self { space, forecast, arities }
     }

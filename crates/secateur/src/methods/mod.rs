@@ -3,11 +3,13 @@
 mod archtree;
 mod halp;
 mod lacp;
+mod pareto;
 mod schedule;
 mod trials;
 mod uniform;
 
 pub(crate) use halp::Chooser;
+pub use pareto::{FRONT_VERSION, Front, FrontPoint, pareto};
 pub use schedule::geometric;
 
 use crate::error::Result;

@@ -89,6 +89,16 @@ impl<'s, 'o> Trials<'s, 'o> {
         self.measured.get(choice).map(|r| self.session.seconds(r))
     }
 
+    /// Measured latency of a choice, if it was measured.
+    pub fn latency(&self, choice: &[usize]) -> Option<Relative> {
+        self.measured.get(choice).cloned()
+    }
+
+    /// Candidates scored so far.
+    pub fn scored(&self) -> usize {
+        self.scores.len()
+    }
+
     /// The score of a choice, if it has one.
     pub fn score_of(&self, choice: &[usize]) -> Option<Score> {
         self.scores.get(choice).copied()

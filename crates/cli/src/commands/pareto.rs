@@ -1,0 +1,60 @@
+//! `pareto`: what accuracy the network keeps at which latency.
+
+use serde::Serialize;
+
+use crate::arguments::{ParetoArgs, Shared};
+use crate::failure::Result;
+use crate::numbers::{count, percent, seconds};
+use crate::progress::Progress;
+use crate::{files, interrupt, output};
+
+#[derive(Serialize)]
+struct Body<'a> {
+    out: &'a std::path::Path,
+    front: &'a secateur::Front,
+}
+
+/// Finds the front.
+///
+/// # Errors
+/// As [`secateur::pareto`].
+pub fn run(a: &ParetoArgs, shared: &Shared) -> Result<()> {
+    let (settings, to) = a.settings()?;
+    files::load_model(&settings.model)?;
+    interrupt::watch()?;
+    let out = &a.job.out;
+    let front = secateur::pareto(settings, to, a.budgets as usize, out, &mut Progress::new(shared.quiet).without_outlook())?;
+    if shared.json {
+        return output::json("pareto", Body { out, front: &front });
+    }
+    let row = |p: &secateur::FrontPoint| {
+        vec![
+            seconds(p.latency.ratio * front.dense_s),
+            percent(p.latency.ratio),
+            format!("[{}, {}]", percent(p.latency.ci.0), percent(p.latency.ci.1)),
+            format!("{:.2}", p.score.accuracy),
+            format!("{:.3}", p.score.loss),
+            p.plan.display().to_string(),
+        ]
+    };
+    let mut rows: Vec<Vec<String>> = front.points.iter().map(row).collect();
+    rows.push(vec![
+        seconds(front.dense_s),
+        percent(1.0),
+        String::new(),
+        format!("{:.2}", front.dense.accuracy),
+        format!("{:.3}", front.dense.loss),
+        "dense".into(),
+    ]);
+    let headings = ["latency", "of dense", "95 % interval", "held-out accuracy", "loss", "plan"];
+    output::say(&output::table(&headings, &rows, &[5]))?;
+    output::say(&format!(
+        "\nnot fine-tuned; {} scored, {} measured; {} on {}\n{}, {}",
+        count(front.scored, "candidate"),
+        front.measured,
+        front.runtime,
+        front.machine,
+        out.join("front.csv").display(),
+        out.join("front.svg").display()
+    ))
+}
