@@ -1,11 +1,13 @@
 //! What is known of every value before running anything: element type, shape, and the value itself where it follows
 //! from constants.
 
+use std::collections::HashMap;
 use std::sync::Arc;
 
 use crate::error::{Error, Result};
 use crate::graph::{Graph, Node, Source, ValueId};
 use crate::model::Model;
+use crate::ops::Op;
 use crate::proto::{tensor_proto::DataType, tensor_shape_proto::dimension, type_proto};
 use crate::tensor::Tensor;
 
@@ -84,6 +86,8 @@ impl Facts {
         for &v in &graph.inputs {
             facts[v.index()] = input_fact(model, graph, v, inputs)?;
         }
+        let declared = declared_types(model);
+        let symbols = symbols(model, graph, &facts);
         for node in &graph.nodes {
             let known: Vec<Option<&Fact>> = node.inputs.iter().map(|v| v.and_then(|v| facts[v.index()].as_ref())).collect();
             let results = node.op.infer(&Inference { model, node, inputs: known })?;
@@ -92,8 +96,18 @@ impl Facts {
                     facts[v.index()] = fact;
                 }
             }
+            if matches!(node.op, Op::Opaque(_)) {
+                for &v in node.outputs.iter().flatten() {
+                    facts[v.index()] = declared.get(graph.value(v).name.as_str()).and_then(|t| declared_fact(t, &symbols));
+                }
+            }
         }
         Ok(Self { facts })
+    }
+
+    /// Of how many values the shape is known.
+    pub(crate) fn known(&self) -> usize {
+        self.facts.iter().flatten().count()
     }
 
     /// What is known of `value`.
@@ -124,6 +138,43 @@ impl Facts {
             }
         })
     }
+}
+
+/// The tensor types that the file declares for computed values.
+fn declared_types(model: &Model) -> HashMap<&str, &type_proto::Tensor> {
+    let g = model.graph_proto();
+    let mut all = HashMap::new();
+    for i in g.value_info.iter().chain(&g.output) {
+        if let Some(type_proto::Value::TensorType(t)) = i.r#type.as_ref().and_then(|t| t.value.as_ref()) {
+            all.insert(i.name(), t);
+        }
+    }
+    all
+}
+
+/// What the named dimensions of the inputs are here.
+fn symbols<'m>(model: &'m Model, graph: &Graph, facts: &[Option<Fact>]) -> HashMap<&'m str, usize> {
+    let mut all = HashMap::new();
+    for i in &model.graph_proto().input {
+        let fact = graph.find(i.name()).and_then(|v| facts[v.index()].as_ref());
+        let Some(type_proto::Value::TensorType(t)) = i.r#type.as_ref().and_then(|t| t.value.as_ref()) else { continue };
+        for (d, &n) in t.shape.iter().flat_map(|s| &s.dim).zip(fact.map_or(&[][..], |f| &f.shape)) {
+            if let Some(dimension::Value::DimParam(p)) = &d.value {
+                all.insert(p.as_str(), n);
+            }
+        }
+    }
+    all
+}
+
+/// The declared type of what an operator without a rule computes: its operands stay as they are, and so does this.
+fn declared_fact(t: &type_proto::Tensor, symbols: &HashMap<&str, usize>) -> Option<Fact> {
+    let dtype = DataType::try_from(t.elem_type()).ok().filter(|d| *d != DataType::Undefined)?;
+    let dims = t.shape.as_ref()?.dim.iter().map(|d| match d.value.as_ref()? {
+        dimension::Value::DimValue(n) => usize::try_from(*n).ok().filter(|&n| n > 0),
+        dimension::Value::DimParam(p) => symbols.get(p.as_str()).copied(),
+    });
+    Some(Fact::new(dtype, dims.collect::<Option<Vec<_>>>()?))
 }
 
 fn input_fact(model: &Model, graph: &Graph, v: ValueId, inputs: &InputShapes) -> Result<Option<Fact>> {

@@ -12,7 +12,7 @@ pub(crate) mod rules;
 use serde::{Deserialize, Serialize};
 
 pub use branch::{Branch, BranchId};
-pub(crate) use group::layer_axes;
+pub(crate) use group::{is_parameter, layer_axes};
 
 use crate::error::Result;
 use crate::facts::Facts;
@@ -36,6 +36,15 @@ pub struct Frozen {
     /// One sentence.
     pub reason: String,
     /// Name of the node or value it happens at.
+    pub at: String,
+}
+
+/// A normalisation or mean over channels, which removing channels changes.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Approximation {
+    /// One sentence.
+    pub reason: String,
+    /// Name of the node.
     pub at: String,
 }
 
@@ -83,6 +92,9 @@ pub struct Group {
     pub min_keep: usize,
     /// Why no channel can go.
     pub frozen: Option<Frozen>,
+    /// Statistics over the channels that change when some go: what remains is then not exactly the network with those
+    /// channels silenced, but the one that computes these statistics over the channels that stay.
+    pub approximations: Vec<Approximation>,
 }
 
 impl Group {
@@ -130,6 +142,19 @@ pub(crate) struct Contraction {
     pub(crate) axis: usize,
 }
 
+/// A node that computes a statistic over an axis of its first input. Its masked twin computes it over the channels that
+/// stay: the node reads those alone, and they are put back in their places where the output has the axis.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Statistic {
+    pub(crate) node: NodeId,
+    /// Axis of input 0.
+    pub(crate) axis: usize,
+    /// Parameters that run along it: input slot and axis.
+    pub(crate) parameters: Vec<(usize, usize)>,
+    /// The output has the axis, too.
+    pub(crate) carried: bool,
+}
+
 /// What can be removed from a model: groups of channels, and residual branches.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Groups {
@@ -139,6 +164,7 @@ pub struct Groups {
     pub branches: Vec<Branch>,
     layers: Vec<Layer>,
     pub(crate) contractions: Vec<Contraction>,
+    pub(crate) statistics: Vec<Statistic>,
 }
 
 impl Groups {
@@ -148,7 +174,13 @@ impl Groups {
     /// Nodes whose inputs do not fit them.
     pub fn analyse(model: &Model, graph: &Graph, facts: &Facts) -> Result<Self> {
         let Some(coupling) = rules::Coupling::run(model, graph, facts)? else {
-            return Ok(Self { groups: Vec::new(), branches: Vec::new(), layers: Vec::new(), contractions: Vec::new() });
+            return Ok(Self {
+                groups: Vec::new(),
+                branches: Vec::new(),
+                layers: Vec::new(),
+                contractions: Vec::new(),
+                statistics: Vec::new(),
+            });
         };
         let mut groups = group::collect(coupling);
         groups.branches = branch::find(graph, facts, &groups);

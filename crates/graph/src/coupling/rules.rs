@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::rc::Rc;
 
 use super::labels::{Axis, Label, Labels};
-use super::{Contraction, Frozen, Role};
+use super::{Contraction, Frozen, Role, Statistic};
 use crate::facts::{Facts, Inference};
 use crate::graph::{Graph, Node, Source, ValueId};
 use crate::model::Model;
@@ -28,6 +28,8 @@ pub(crate) struct Coupling<'a> {
     pub(crate) roles: BTreeMap<Place, Role>,
     /// Where coordinates are summed over.
     pub(crate) contractions: Vec<Contraction>,
+    /// Where statistics over coordinates are taken.
+    pub(crate) statistics: Vec<Statistic>,
 }
 
 impl<'a> Coupling<'a> {
@@ -36,8 +38,17 @@ impl<'a> Coupling<'a> {
         let Some(first) = graph.nodes.first() else { return Ok(None) };
         let axes =
             graph.values.iter().enumerate().map(|(v, _)| vec![None; facts.shape(ValueId(v as u32)).map_or(0, <[usize]>::len)]).collect();
-        let mut c =
-            Self { model, graph, facts, node: first, labels: Labels::default(), axes, roles: BTreeMap::new(), contractions: Vec::new() };
+        let mut c = Self {
+            model,
+            graph,
+            facts,
+            node: first,
+            labels: Labels::default(),
+            axes,
+            roles: BTreeMap::new(),
+            contractions: Vec::new(),
+            statistics: Vec::new(),
+        };
         for (v, value) in graph.values.iter().enumerate() {
             let id = ValueId(v as u32);
             let float = |t| matches!(t, DataType::Float | DataType::Double | DataType::Float16 | DataType::Bfloat16);
@@ -280,6 +291,14 @@ impl<'a> Coupling<'a> {
     /// The node sums over `axis` of input `slot`.
     pub(crate) fn contract(&mut self, slot: usize, axis: usize) {
         self.contractions.push(Contraction { node: self.node.id, slot, axis });
+    }
+
+    /// The node takes a statistic over `axis` of input 0, if that is a channel axis; `parameters` (slot and axis) run along it, and
+    /// `carried` says whether the output has it.
+    pub(crate) fn statistic(&mut self, axis: usize, parameters: Vec<(usize, usize)>, carried: bool) {
+        if self.get(0, axis).is_some() {
+            self.statistics.push(Statistic { node: self.node.id, axis, parameters, carried });
+        }
     }
 
     /// Elementwise with broadcasting over all inputs: equal coordinates are equal, a broadcast operand constrains nothing.

@@ -1,6 +1,6 @@
 //! Walks the graph in order, slices stored tensors, lets each operator rewrite its node, and checks every new shape.
 
-use std::collections::{HashMap, HashSet};
+use std::collections::{BTreeMap, HashMap, HashSet};
 
 use super::Kept;
 use crate::error::Result;
@@ -24,6 +24,8 @@ pub(crate) struct Rewriter<'a> {
     /// Operands of this node that were replaced.
     replaced: HashMap<usize, Fact>,
     names: HashSet<String>,
+    /// Nodes to go before the node at a position.
+    inserted: BTreeMap<usize, Vec<NodeProto>>,
     /// Additions that are left out, and what their readers read instead.
     skipped: HashMap<NodeId, ValueId>,
     instead: HashMap<ValueId, ValueId>,
@@ -42,6 +44,7 @@ impl<'a> Rewriter<'a> {
             new,
             replaced: HashMap::new(),
             names: graph.values.iter().map(|v| v.name.clone()).collect(),
+            inserted: BTreeMap::new(),
             skipped: HashMap::new(),
             instead: HashMap::new(),
         }
@@ -88,6 +91,13 @@ impl<'a> Rewriter<'a> {
                     "output `{}` is computed from channel counts and would change",
                     graph.value(o).name
                 )));
+            }
+        }
+        if !self.inserted.is_empty() {
+            let graph = self.model.graph_proto_mut();
+            for (position, node) in std::mem::take(&mut graph.node).into_iter().enumerate() {
+                graph.node.extend(self.inserted.remove(&position).unwrap_or_default());
+                graph.node.push(node);
             }
         }
         Ok(self.model)
@@ -235,6 +245,11 @@ impl<'a> Rewriter<'a> {
         self.node.input(slot).and_then(|v| self.facts.constant(v)).and_then(Tensor::to_i64)
     }
 
+    /// Integers at input `slot` now.
+    pub(crate) fn new_ints(&self, slot: usize) -> Option<Vec<i64>> {
+        self.new_fact(slot).and_then(|f| f.constant.as_deref()).and_then(Tensor::to_i64)
+    }
+
     /// Input `slot` is stored in the file.
     pub(crate) fn is_stored(&self, slot: usize) -> bool {
         self.node.input(slot).is_some_and(|v| self.graph.is_stored(v))
@@ -301,19 +316,74 @@ impl<'a> Rewriter<'a> {
         let shape = if scalar { vec![] } else { vec![values.len()] };
         let data = if narrow { Data::I32(values.iter().map(|&v| v as i32).collect()) } else { Data::I64(values) };
         let tensor = Tensor::new(shape, data);
+        if let Some(name) = self.patched(slot, &tensor)? {
+            self.set_input(slot, name);
+            self.replaced.insert(slot, Fact::constant(tensor));
+            return Ok(());
+        }
         let base = match self.node.input(slot) {
             Some(v) => format!("{}_pruned", self.graph.value(v).name),
             None => format!("{}_input_{slot}", self.node.name),
         };
         let name = self.unused_name(&base);
         self.model.add_initializer(&name, &tensor);
+        self.set_input(slot, name);
+        self.replaced.insert(slot, Fact::constant(tensor));
+        Ok(())
+    }
+
+    fn set_input(&mut self, slot: usize, name: String) {
         let inputs = &mut self.proto().input;
         if inputs.len() <= slot {
             inputs.resize(slot + 1, String::new());
         }
         inputs[slot] = name;
-        self.replaced.insert(slot, Fact::constant(tensor));
-        Ok(())
+    }
+
+    /// A shape that the graph joins from parts is joined again with the parts that changed replaced, so that what it computes
+    /// from the sizes of its inputs stays computed. `None` where input `slot` is not joined, or nothing of it would remain.
+    fn patched(&mut self, slot: usize, wanted: &Tensor) -> Result<Option<String>> {
+        let Some(joined) = self.joined(slot) else { return Ok(None) };
+        let mut start = 0;
+        let mut parts: Vec<(Option<ValueId>, Tensor)> = Vec::new();
+        for &part in joined.inputs.iter().flatten() {
+            let Some(now) = self.new[part.index()].as_ref().and_then(|f| f.constant.clone()) else { return Ok(None) };
+            if now.shape.len() != 1 || start + now.len() > wanted.len() || now.data.dtype() != wanted.data.dtype() {
+                return Ok(None);
+            }
+            let piece = wanted.select(0, &(start..start + now.len()).collect::<Vec<_>>());
+            start += now.len();
+            parts.push(((*now == piece).then_some(part), piece));
+        }
+        let computed = |p: &(Option<ValueId>, Tensor)| p.0.is_some_and(|v| !self.graph.is_stored(v));
+        if start != wanted.len() || !parts.iter().any(computed) {
+            return Ok(None);
+        }
+        let mut proto = self.model.graph_proto().node[joined.position].clone();
+        let base = format!("{}_pruned", joined.name);
+        for (k, (kept, piece)) in parts.into_iter().enumerate() {
+            if kept.is_none() {
+                let name = self.unused_name(&format!("{base}_{k}"));
+                self.model.add_initializer(&name, &piece);
+                proto.input[k] = name;
+            }
+        }
+        let name = self.unused_name(&base);
+        proto.name = Some(name.clone());
+        proto.output = vec![name.clone()];
+        self.inserted.entry(self.node.position).or_default().push(proto);
+        Ok(Some(name))
+    }
+
+    /// The `Concat` that computes input `slot`.
+    fn joined(&self, slot: usize) -> Option<&'a Node> {
+        let producer = self.node.input(slot).and_then(|v| self.graph.producer(v))?;
+        (matches!(producer.op, Op::Concat(_)) && producer.inputs.iter().all(Option::is_some)).then_some(producer)
+    }
+
+    /// Input `slot` can be made other integers without storing what follows from the sizes of the graph's inputs.
+    pub(crate) fn can_patch(&self, slot: usize) -> bool {
+        self.is_stored(slot) || self.joined(slot).is_some()
     }
 
     fn unused_name(&mut self, base: &str) -> String {
