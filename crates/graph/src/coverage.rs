@@ -8,6 +8,7 @@ use crate::coupling::{Groups, is_parameter};
 use crate::facts::Facts;
 use crate::graph::{Graph, Node, ValueId};
 use crate::ops::Op;
+use crate::proto::tensor_proto::DataType;
 
 /// Weights and work of the layers (`Conv`, `ConvTranspose`, `Gemm`, `MatMul` with a stored weight, `LSTM`, `GRU`), and how
 /// much of it some decision can remove.
@@ -67,6 +68,27 @@ pub fn coverage(graph: &Graph, facts: &Facts, groups: &Groups) -> Coverage {
             let macs = node.output(0).and_then(|o| facts.shape(o)).map_or(0, |out| node.op.macs(&inputs, out)) as f64;
             all.macs += macs;
             all.prunable_macs += macs * share;
+        }
+    }
+    all
+}
+
+/// The learnt parameters: floating-point tensors stored in the file, or computed from stored ones alone, that other nodes
+/// read. Scalars, which are bounds and factors of the architecture, and running statistics are not among them.
+pub fn parameters(graph: &Graph, facts: &Facts) -> Vec<ValueId> {
+    let mut seen = BTreeSet::new();
+    let mut all = Vec::new();
+    for node in &graph.nodes {
+        if node.outputs.iter().flatten().any(|&o| is_parameter(graph, o)) {
+            continue;
+        }
+        for (slot, v) in node.inputs.iter().enumerate().filter_map(|(s, v)| Some((s, (*v)?))) {
+            let statistic = matches!(node.op, Op::BatchNormalization(_)) && slot > 2;
+            let number = |d| matches!(d, DataType::Float | DataType::Double | DataType::Float16 | DataType::Bfloat16);
+            let learnt = facts.get(v).is_some_and(|f| number(f.dtype) && (f.len() > 1 || node.op.is_layer()));
+            if learnt && !statistic && is_parameter(graph, v) && seen.insert(v) {
+                all.push(v);
+            }
         }
     }
     all

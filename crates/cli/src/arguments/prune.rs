@@ -4,13 +4,14 @@ use std::path::PathBuf;
 
 use clap::Args;
 use clap::builder::{PossibleValuesParser, TypedValueParser};
-use secateur::{Budget, Criterion, Method, Settings, Solver};
+use secateur::{Budget, Criterion, Method, Settings, SizeBudget, Solver};
 use train::data::{Augment, DataSpec};
 use train::loss::Distill;
 use train::optim::Optimizer;
 
 use super::{DataArgs, TargetArgs};
 use crate::failure::{Failure, Result};
+use crate::files::Shape;
 
 fn defaults() -> Settings {
     Settings::default()
@@ -21,8 +22,14 @@ pub struct PruneArgs {
     /// The trained ONNX file.
     pub model: PathBuf,
     /// What the network may cost: a time (5ms, 800us), a share of the dense latency (50%), or a speed-up (2x).
-    #[arg(long, value_name = "BUDGET")]
-    pub budget: Budget,
+    #[arg(long, value_name = "BUDGET", required_unless_present = "budget_params")]
+    pub budget: Option<Budget>,
+    /// What it may weigh instead: a share of its parameters (70%) or a number (250k). By magnitude, with no data and nothing measured; needs --epochs 0.
+    #[arg(long, value_name = "SIZE", conflicts_with = "budget")]
+    pub budget_params: Option<SizeBudget>,
+    /// Shape of an input that the file leaves open (with --budget-params); may be repeated.
+    #[arg(long, value_name = "NAME=D0,D1,…", requires = "budget_params")]
+    pub shape: Vec<Shape>,
     /// Directory of the run: pruned.onnx, plan.json, report.html, journal; must be new or empty.
     #[arg(long, short, value_name = "DIR")]
     pub out: PathBuf,
@@ -155,7 +162,7 @@ impl PruneArgs {
             data: self.data.data.as_ref().map(ToString::to_string),
             preprocess: self.data.preprocess.clone(),
             target: self.target.spec().to_string(),
-            budget: self.budget,
+            budget: self.budget.unwrap_or(base.budget),
             tolerance: c.tolerance,
             latency_batch: c.latency_batch,
             method: c.method,

@@ -9,6 +9,7 @@ mod measure;
 mod profile;
 mod prune;
 mod report;
+mod size;
 
 use crate::arguments::{Cli, Command};
 use crate::failure::Result;
