@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use serde::{Deserialize, Serialize};
 
-use crate::coupling::{Groups, is_parameter};
+use crate::coupling::Groups;
 use crate::facts::Facts;
 use crate::graph::{Graph, Node, ValueId};
 use crate::ops::Op;
@@ -79,14 +79,14 @@ pub fn parameters(graph: &Graph, facts: &Facts) -> Vec<ValueId> {
     let mut seen = BTreeSet::new();
     let mut all = Vec::new();
     for node in &graph.nodes {
-        if node.outputs.iter().flatten().any(|&o| is_parameter(graph, o)) {
+        if node.outputs.iter().flatten().any(|&o| graph.is_parameter(o)) {
             continue;
         }
         for (slot, v) in node.inputs.iter().enumerate().filter_map(|(s, v)| Some((s, (*v)?))) {
             let statistic = matches!(node.op, Op::BatchNormalization(_)) && slot > 2;
             let number = |d| matches!(d, DataType::Float | DataType::Double | DataType::Float16 | DataType::Bfloat16);
             let learnt = facts.get(v).is_some_and(|f| number(f.dtype) && (f.len() > 1 || node.op.is_layer()));
-            if learnt && !statistic && is_parameter(graph, v) && seen.insert(v) {
+            if learnt && !statistic && graph.is_parameter(v) && seen.insert(v) {
                 all.push(v);
             }
         }
@@ -102,5 +102,5 @@ fn weights<'a>(graph: &'a Graph, node: &'a Node) -> impl Iterator<Item = ValueId
         Op::Recurrent(_) => &[1, 2],
         _ => &[],
     };
-    slots.iter().filter_map(|&s| node.input(s)).filter(|&v| is_parameter(graph, v))
+    slots.iter().filter_map(|&s| node.input(s)).filter(|&v| graph.is_parameter(v))
 }

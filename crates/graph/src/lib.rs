@@ -25,7 +25,7 @@ mod tensor;
 
 pub use bindings::AssumedShape;
 pub use cost::{Costs, NodeCost, cost};
-pub use coupling::{Approximation, Branch, BranchId, Frozen, Group, GroupId, Groups, Layer, Member, Role};
+pub use coupling::{Approximation, Branch, BranchId, Frozen, Group, GroupId, Groups, Layer, Member, Role, Slabs};
 pub use coverage::{Coverage, coverage, parameters};
 pub use decision::{Decision, NamedDecision, NamedGroup};
 pub use error::{Error, Result};

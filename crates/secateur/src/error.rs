@@ -69,7 +69,9 @@ pub enum Error {
         reasons: String,
     },
     /// No runtime runs the network.
-    #[error("{model}: no runtime here runs its masked twin, so that the pruned network could not be checked; it was not written:\n{causes}")]
+    #[error(
+        "{model}: no runtime here runs its masked twin, so that the pruned network could not be checked; it was not written:\n{causes}"
+    )]
     Unverifiable {
         /// Model.
         model: String,

@@ -47,6 +47,6 @@ pub use report::{REPORT_VERSION, Report, Row};
 pub use run::{Journal, Run, read_json};
 pub use saliency::{Criterion, Saliency, Sources, TaylorAccumulator};
 pub use settings::{Method, Settings, Solver};
-pub use size::{GroupOutcome, ParseSizeError, SizeBudget, SizeReport, prune_to_size};
+pub use size::{GroupOutcome, ParseSizeError, SizeBudget, SizeCut, SizeReport, prune_to_size};
 pub use stage::Stage;
 pub use verify::{TwinCheck, check as check_twin, compare as compare_outputs, compare_at, model_bytes};

@@ -7,7 +7,10 @@
 use std::collections::BTreeMap;
 use std::str::FromStr;
 
-use graph::{Graph, GroupId, Groups, Model, Role, Tensor, ops::{Op, Unary}};
+use graph::{
+    Graph, GroupId, Groups, Model, Role, Tensor,
+    ops::{Op, Unary},
+};
 use serde::{Deserialize, Serialize};
 
 use crate::error::{Error, Result};

@@ -27,6 +27,9 @@ pub struct PruneArgs {
     /// What it may weigh instead: a share of its parameters (70%) or a number (250k). By magnitude, with no data and nothing measured; needs --epochs 0.
     #[arg(long, value_name = "SIZE", conflicts_with = "budget")]
     pub budget_params: Option<SizeBudget>,
+    /// Write the masked twin (twin.onnx), too, to compare the result with it in other tools (with --budget-params).
+    #[arg(long, requires = "budget_params")]
+    pub write_twin: bool,
     /// Shape of an input that the file leaves open (with --budget-params); may be repeated.
     #[arg(long, value_name = "NAME=D0,D1,…", requires = "budget_params")]
     pub shape: Vec<Shape>,

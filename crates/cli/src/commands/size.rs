@@ -37,9 +37,13 @@ pub fn run(a: &PruneArgs, budget: SizeBudget, shared: &Shared) -> Result<()> {
     let wanted = std::iter::once(&target).chain(others.iter().filter(|o| o.kind != target.kind));
     // A runtime that is not installed is no error as long as another can check the result.
     let runtimes: Vec<Box<dyn Runtime>> = wanted.filter_map(|t| latency::runtime(t).ok()).collect();
-    let (smaller, report) = prune_to_size(model, budget, &shapes(a.choice.latency_batch, &a.shape), &runtimes)?;
+    let cut = prune_to_size(model, budget, &shapes(a.choice.latency_batch, &a.shape), &runtimes)?;
+    let report = cut.report;
     let run = Run::create(&a.out)?;
-    let written = run.write_model("pruned.onnx", &smaller)?;
+    let written = run.write_model("pruned.onnx", &cut.model)?;
+    if a.write_twin {
+        run.write_model("twin.onnx", &cut.twin)?;
+    }
     run.write_json("size.json", &report)?;
     if shared.json {
         return output::json("prune", Body { directory: &a.out, model: written, report: &report });

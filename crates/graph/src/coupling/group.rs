@@ -12,7 +12,7 @@ use crate::ops::Op;
 pub(crate) fn layer_axes(graph: &Graph, node: NodeId, rank: impl Fn(ValueId) -> usize) -> Option<(Place, Place)> {
     let n = graph.node(node);
     let output = n.output(0)?;
-    let stored = |slot: usize| n.input(slot).is_some_and(|v| is_parameter(graph, v));
+    let stored = |slot: usize| n.input(slot).is_some_and(|v| graph.is_parameter(v));
     match &n.op {
         Op::Conv(_) | Op::ConvTranspose(_) => Some(((n.input(0)?, 1), (output, 1))),
         Op::Gemm(g) => {
@@ -26,12 +26,6 @@ pub(crate) fn layer_axes(graph: &Graph, node: NodeId, rank: impl Fn(ValueId) -> 
         }
         _ => None,
     }
-}
-
-/// Stored in the file, or computed from stored tensors alone.
-pub(crate) fn is_parameter(graph: &Graph, v: ValueId) -> bool {
-    graph.is_stored(v)
-        || graph.producer(v).is_some_and(|n| !n.inputs.is_empty() && n.inputs.iter().flatten().all(|&i| is_parameter(graph, i)))
 }
 
 /// Everything that says where a channel occurs: places with their number of coordinates, and what froze it.
@@ -120,6 +114,7 @@ pub(super) fn collect(mut c: Coupling) -> Groups {
     Groups {
         groups: result,
         branches: Vec::new(),
+        slabs: c.slabs,
         layers,
         contractions: std::mem::take(&mut c.contractions),
         statistics: std::mem::take(&mut c.statistics),

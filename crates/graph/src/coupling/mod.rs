@@ -12,7 +12,7 @@ pub(crate) mod rules;
 use serde::{Deserialize, Serialize};
 
 pub use branch::{Branch, BranchId};
-pub(crate) use group::{is_parameter, layer_axes};
+pub(crate) use group::layer_axes;
 
 use crate::error::Result;
 use crate::facts::Facts;
@@ -27,6 +27,25 @@ impl GroupId {
     /// As an index.
     pub fn index(self) -> usize {
         self.0 as usize
+    }
+}
+
+/// Which slabs go where an axis of channels is cut into parts, as attention cuts it into heads.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Slabs {
+    /// The same position of every part where parts are longer than they are many, whole parts otherwise: the finer choice. Of
+    /// attention, the width of all heads.
+    #[default]
+    Finest,
+    /// Whole parts. Of attention, heads.
+    Parts,
+}
+
+impl Slabs {
+    /// It is what is done when nothing is said.
+    pub(crate) fn is_default(&self) -> bool {
+        *self == Self::default()
     }
 }
 
@@ -162,6 +181,8 @@ pub struct Groups {
     pub groups: Vec<Group>,
     /// Residual branches that can be left out as a whole.
     pub branches: Vec<Branch>,
+    /// What is removed where an axis is cut into parts.
+    pub slabs: Slabs,
     layers: Vec<Layer>,
     pub(crate) contractions: Vec<Contraction>,
     pub(crate) statistics: Vec<Statistic>,
@@ -173,10 +194,19 @@ impl Groups {
     /// # Errors
     /// Nodes whose inputs do not fit them.
     pub fn analyse(model: &Model, graph: &Graph, facts: &Facts) -> Result<Self> {
-        let Some(coupling) = rules::Coupling::run(model, graph, facts)? else {
+        Self::with_slabs(model, graph, facts, Slabs::default())
+    }
+
+    /// Finds all groups of `model`, with the given slabs where an axis is cut into parts.
+    ///
+    /// # Errors
+    /// Nodes whose inputs do not fit them.
+    pub fn with_slabs(model: &Model, graph: &Graph, facts: &Facts, slabs: Slabs) -> Result<Self> {
+        let Some(coupling) = rules::Coupling::run(model, graph, facts, slabs)? else {
             return Ok(Self {
                 groups: Vec::new(),
                 branches: Vec::new(),
+                slabs,
                 layers: Vec::new(),
                 contractions: Vec::new(),
                 statistics: Vec::new(),

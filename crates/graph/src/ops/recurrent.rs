@@ -3,7 +3,7 @@
 use crate::attributes::Attributes;
 use crate::coupling::Role;
 use crate::coupling::labels::Axis;
-use crate::coupling::rules::Coupling;
+use crate::coupling::rules::{Coupling, Place};
 use crate::error::Result;
 use crate::facts::{Fact, Inference, Outputs};
 use crate::surgery::rewriter::Rewriter;
@@ -101,14 +101,12 @@ impl Recurrent {
         // What the recurrence reads of itself is silenced in its weight.
         c.contract(2, 2);
         for (slot, axis) in [(1, 1), (2, 1), (3, 1), (7, 1)] {
-            let rows = c.get(slot, axis);
-            self.tie(c, &hidden, &rows, c.input(slot, axis).is_some());
+            self.tie(c, &hidden, c.input(slot, axis));
         }
         for slot in [5, 6] {
             let rank = c.shape(slot).len();
             if rank == 3 {
-                let state = c.get(slot, 2);
-                self.tie(c, &hidden, &state, true);
+                self.tie(c, &hidden, c.input(slot, 2));
                 for axis in 0..2 {
                     c.freeze(slot, axis, "runs along it");
                 }
@@ -128,11 +126,14 @@ impl Recurrent {
     }
 
     /// Row `g·H + j` belongs to hidden unit `j`.
-    fn tie(&self, c: &mut Coupling, hidden: &Axis, rows: &Axis, connected: bool) {
-        match (hidden, rows) {
-            (Some(h), Some(rows)) if !h.is_empty() => rows.iter().enumerate().for_each(|(k, &row)| c.labels.unify(h[k % h.len()], row)),
-            (Some(h), None) if connected => c.freeze_labels(h, "combines it with a tensor that is never pruned"),
-            (None, Some(rows)) => c.freeze_labels(rows, "has a recurrent weight that is computed"),
+    fn tie(&self, c: &mut Coupling, hidden: &Axis, place: Option<Place>) {
+        match (hidden, c.at(place), place) {
+            (Some(h), Some(rows), _) if !h.is_empty() => rows.iter().enumerate().for_each(|(k, &row)| c.labels.unify(h[k % h.len()], row)),
+            (Some(h), None, Some(place)) => {
+                let what = c.describe(place);
+                c.freeze_labels(h, &format!("combines it with {what}"));
+            }
+            (None, Some(rows), _) => c.freeze_labels(&rows, "has a recurrent weight that is computed"),
             _ => {}
         }
     }
