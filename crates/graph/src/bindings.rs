@@ -70,6 +70,37 @@ impl InputShapes {
     }
 }
 
+impl Facts {
+    /// The inputs at other sizes of every dimension that the file leaves open: one more of a batch, twice as much of the rest.
+    /// The same sizes where nothing is open; `None` for inputs without a shape.
+    pub(crate) fn other_sizes(&self, model: &Model, graph: &Graph) -> Option<InputShapes> {
+        let mut shapes = Vec::new();
+        for &v in &graph.inputs {
+            let name = &graph.value(v).name;
+            let declared = declared_shape(model, name)?;
+            let other = |(axis, &size): (usize, &usize)| match declared.dim.get(axis).and_then(|d| d.value.as_ref()) {
+                Some(dimension::Value::DimValue(n)) if *n > 0 => size,
+                _ if size == self.batch(graph) => size + 1,
+                _ => size * 2,
+            };
+            shapes.push((name.clone(), self.shape(v)?.iter().enumerate().map(other).collect()));
+        }
+        Some(InputShapes { batch: None, shapes })
+    }
+
+    /// Size of the first input's first dimension.
+    fn batch(&self, graph: &Graph) -> usize {
+        graph.inputs.first().and_then(|&v| self.shape(v)).and_then(|s| s.first().copied()).unwrap_or(1)
+    }
+}
+
+fn declared_shape<'m>(model: &'m Model, name: &str) -> Option<&'m crate::proto::TensorShapeProto> {
+    match model.graph_proto().input.iter().find(|i| i.name() == name)?.r#type.as_ref()?.value.as_ref()? {
+        type_proto::Value::TensorType(t) => t.shape.as_ref(),
+        _ => None,
+    }
+}
+
 /// A dimension of an open input.
 enum Dim {
     Fixed(usize),
@@ -113,11 +144,7 @@ impl Open {
 
 fn open_inputs(given: &InputShapes, model: &Model, graph: &Graph) -> Result<Vec<Open>> {
     let batch = given.batch.unwrap_or(1);
-    let declared = |name: &str| model.graph_proto().input.iter().find(|i| i.name() == name);
-    let shape = |name: &str| match declared(name)?.r#type.as_ref()?.value.as_ref()? {
-        type_proto::Value::TensorType(t) => t.shape.as_ref(),
-        _ => None,
-    };
+    let shape = |name: &str| declared_shape(model, name);
     let names: Vec<&str> = graph.inputs.iter().map(|&v| graph.value(v).name.as_str()).collect();
     let batches: BTreeSet<&str> = names
         .iter()

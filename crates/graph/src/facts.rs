@@ -92,6 +92,9 @@ impl Facts {
             let known: Vec<Option<&Fact>> = node.inputs.iter().map(|v| v.and_then(|v| facts[v.index()].as_ref())).collect();
             let results = node.op.infer(&Inference { model, node, inputs: known })?;
             for (slot, fact) in results.into_iter().enumerate() {
+                if let Some(f) = fact.as_ref().filter(|f| !addressable(&f.shape)) {
+                    return Err(node.error(format!("its result {:?} has more elements than any machine holds", f.shape)));
+                }
                 if let Some(v) = node.output(slot) {
                     facts[v.index()] = fact;
                 }
@@ -185,6 +188,9 @@ fn input_fact(model: &Model, graph: &Graph, v: ValueId, inputs: &InputShapes) ->
     };
     let dtype = DataType::try_from(t.elem_type()).unwrap_or(DataType::Undefined);
     if let Some((_, shape)) = inputs.shapes.iter().find(|(n, _)| n == name) {
+        if !addressable(shape) {
+            return Err(too_large(name, shape));
+        }
         return Ok(Some(Fact::new(dtype, shape.clone())));
     }
     let Some(shape) = &t.shape else {
@@ -200,7 +206,19 @@ fn input_fact(model: &Model, graph: &Graph, v: ValueId, inputs: &InputShapes) ->
         let size = fixed.or((axis == 0).then(|| inputs.batch.unwrap_or(1)));
         dims.push(size.ok_or_else(|| Error::UnboundDimension { input: name.clone(), dim: symbol, axis })?);
     }
+    if !addressable(&dims) {
+        return Err(too_large(name, &dims));
+    }
     Ok(Some(Fact::new(dtype, dims)))
+}
+
+/// A tensor of this shape could be held by a machine.
+fn addressable(shape: &[usize]) -> bool {
+    shape.iter().try_fold(1usize, |a, &d| a.checked_mul(d)).is_some_and(|n| n <= 1 << 40)
+}
+
+fn too_large(name: &str, shape: &[usize]) -> Error {
+    Error::Graph(format!("input `{name}` of shape {shape:?} has more elements than any machine holds"))
 }
 
 /// What an operator's shape rule sees.

@@ -1,6 +1,7 @@
 //! `Constant`, `ConstantOfShape` and `Range`.
 
 use crate::attributes::Attributes;
+use crate::coupling::labels::LONGEST;
 use crate::coupling::rules::Coupling;
 use crate::error::Result;
 use crate::facts::{Fact, Inference, Outputs};
@@ -38,7 +39,7 @@ impl ConstantOfShape {
     /// are joined on, the initial state of a recurrence.
     pub(super) fn couple(&self, c: &mut Coupling) -> Result<()> {
         if self.value.to_f32().is_some() {
-            for (axis, &dim) in c.output_shape(0).iter().enumerate() {
+            for (axis, &dim) in c.output_shape(0).iter().enumerate().filter(|(_, d)| **d <= LONGEST) {
                 let labels = c.labels.fresh(dim);
                 c.set(0, axis, Some(labels));
             }

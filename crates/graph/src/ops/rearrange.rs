@@ -1,7 +1,7 @@
 //! `DepthToSpace`, `SpaceToDepth` and `Tile`.
 
 use crate::attributes::Attributes;
-use crate::coupling::labels::Label;
+use crate::coupling::labels::{LONGEST, Label};
 use crate::coupling::rules::Coupling;
 use crate::error::Result;
 use crate::facts::{Fact, Inference, Outputs};
@@ -48,6 +48,10 @@ impl DepthSpace {
         c.freeze(0, 3, "cuts it into blocks");
         let Some(labels) = c.get(0, 1) else { return Ok(()) };
         let blocks = self.block * self.block;
+        if labels.len() * blocks > LONGEST {
+            c.freeze_labels(&labels, "makes more of it than any network has channels");
+            return Ok(());
+        }
         if !self.to_space {
             let all: Vec<Label> = (0..blocks).flat_map(|_| labels.iter().copied()).collect();
             c.set(0, 1, Some(all.into()));
@@ -94,6 +98,8 @@ pub(super) fn couple_tile(c: &mut Coupling) -> Result<()> {
         let Some(labels) = c.get(0, axis) else { continue };
         if out[axis] == x[axis] {
             c.set(0, axis, Some(labels));
+        } else if out[axis] > LONGEST {
+            c.freeze_labels(&labels, "repeats it more often than any network has channels");
         } else {
             let all: Vec<Label> = (0..out[axis]).map(|k| labels[k % x[axis]]).collect();
             c.set(0, axis, Some(all.into()));

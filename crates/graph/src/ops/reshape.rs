@@ -2,6 +2,7 @@
 
 use crate::attributes::Attributes;
 use crate::coupling::Slabs;
+use crate::coupling::labels::LONGEST;
 use crate::coupling::rules::Coupling;
 use crate::error::Result;
 use crate::facts::{Fact, Inference, Outputs};
@@ -165,6 +166,10 @@ pub(super) fn couple_reshape(c: &mut Coupling) {
         // Over the run's elements in reading order, the label that the element's coordinate has.
         let inner: usize = from[axis + 1..left.end].iter().product();
         let count: usize = from[left.clone()].iter().product();
+        if count > LONGEST {
+            c.freeze_labels(&labels, "lays it out over more elements than can be followed");
+            continue;
+        }
         let flat = |e: usize| labels[e / inner % from[axis]];
         let dims = &to[right.clone()];
         let steps = strides(dims);

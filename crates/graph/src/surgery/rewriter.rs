@@ -24,6 +24,8 @@ pub(crate) struct Rewriter<'a> {
     /// Operands of this node that were replaced.
     replaced: HashMap<usize, Fact>,
     names: HashSet<String>,
+    /// Facts at other sizes of what the file leaves open, once somebody asked; `None` where the network has none there.
+    elsewhere: Option<Option<Facts>>,
     /// Nodes to go before the node at a position.
     inserted: BTreeMap<usize, Vec<NodeProto>>,
     /// Additions that are left out, and what their readers read instead.
@@ -44,6 +46,7 @@ impl<'a> Rewriter<'a> {
             new,
             replaced: HashMap::new(),
             names: graph.values.iter().map(|v| v.name.clone()).collect(),
+            elsewhere: None,
             inserted: BTreeMap::new(),
             skipped: HashMap::new(),
             instead: HashMap::new(),
@@ -138,7 +141,11 @@ impl<'a> Rewriter<'a> {
     fn infer(&mut self) -> Result<()> {
         let node = self.node;
         let known = node.inputs.iter().flatten().all(|v| self.facts.get(*v).is_some());
-        if matches!(node.op, Op::Opaque(_)) || !known {
+        if matches!(node.op, Op::Opaque(_)) {
+            // Its operands are frozen, but for numbers computed from shapes.
+            return self.check_numbers(&[]);
+        }
+        if !known {
             return Ok(());
         }
         let op = Op::parse(&self.model.graph_proto().node[node.position], self.old.opset())?;
@@ -168,9 +175,9 @@ impl<'a> Rewriter<'a> {
     }
 
     /// Numbers computed from shapes may enter a computation on data only if pruning leaves them as they are.
-    fn check_numbers(&self, results: &[Option<Fact>]) -> Result<()> {
+    fn check_numbers(&mut self, results: &[Option<Fact>]) -> Result<()> {
         let constant = |f: &Option<Fact>| f.as_ref().is_none_or(|f| f.constant.is_some());
-        if results.iter().all(constant) {
+        if !results.is_empty() && results.iter().all(constant) {
             return Ok(());
         }
         let node = self.node;
@@ -187,14 +194,35 @@ impl<'a> Rewriter<'a> {
                 continue;
             }
             let after = self.new_fact(slot).and_then(|f| f.constant.as_deref());
-            if let Some(before) = self.facts.constant(v).filter(|&b| Some(b) != after) {
-                let shape = &before.shape;
-                return Err(
-                    node.error(format!("it computes with `{}` {shape:?}, which depends on channel counts", self.graph.value(v).name))
-                );
+            let Some(before) = self.facts.constant(v).filter(|&b| Some(b) != after) else { continue };
+            let name = &self.graph.value(v).name;
+            // What the network computes with stays the number it was, if it is that at every size of the inputs.
+            if !self.is_read_inside(v) && self.holds_at_other_sizes(v) {
+                let stored = self.unused_name(&format!("{name}_was"));
+                self.model.add_initializer(&stored, before);
+                self.set_input(slot, stored);
+                self.replaced.insert(slot, Fact::constant(before.clone()));
+                continue;
             }
+            return Err(node.error(format!("it computes with `{name}` {:?}, which depends on channel counts", before.shape)));
         }
         Ok(())
+    }
+
+    /// The node may read `v` inside a sub-graph, where its name cannot be replaced.
+    fn is_read_inside(&self, v: ValueId) -> bool {
+        let own = &self.old.graph_proto().node[self.node.position].input;
+        matches!(self.node.op, Op::Opaque(_)) && !own.contains(&self.graph.value(v).name)
+    }
+
+    /// The constant that `v` is does not depend on the sizes that the file leaves open.
+    fn holds_at_other_sizes(&mut self, v: ValueId) -> bool {
+        let (old, graph, facts) = (self.old, self.graph, self.facts);
+        let other = self.elsewhere.get_or_insert_with(|| {
+            let shapes = facts.other_sizes(old, graph)?;
+            Facts::infer(old, graph, &shapes).ok()
+        });
+        other.as_ref().is_some_and(|o| o.constant(v) == facts.constant(v))
     }
 
     fn new_fact(&self, slot: usize) -> Option<&Fact> {
