@@ -40,6 +40,9 @@ fn main() {
     let (mut read, mut broken, mut slowest) = (0u64, 0u64, Duration::ZERO);
     let mut causes: BTreeMap<String, u64> = BTreeMap::new();
     for case in 0..count {
+        if case % 2000 == 0 && case > 0 {
+            println!("    {case} done, {:.0} s", started.elapsed().as_secs_f64());
+        }
         CASE.store(case, Ordering::Relaxed);
         let (name, file) = &files[(case % files.len() as u64) as usize];
         let bytes = mutate::mutate(file, case);
