@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use serde::{Deserialize, Serialize};
 
-use crate::coupling::{BranchId, Group, GroupId, Groups};
+use crate::coupling::{BranchId, Group, GroupId, Groups, Slabs};
 use crate::error::{Error, Result};
 use crate::graph::Graph;
 
@@ -116,6 +116,7 @@ impl Decision {
         });
         NamedDecision {
             groups: entries.collect(),
+            slabs: groups.slabs,
             removed_branches: self.removed_branches.iter().filter_map(|b| groups.branches.get(b.index())).map(|b| b.name.clone()).collect(),
         }
     }
@@ -169,6 +170,9 @@ pub struct NamedDecision {
     pub groups: Vec<NamedGroup>,
     /// Branches left out, by the name of their addition.
     pub removed_branches: Vec<String>,
+    /// The slabs of the groups it is about, see [`Groups::with_slabs`].
+    #[serde(default, skip_serializing_if = "Slabs::is_default")]
+    pub slabs: Slabs,
 }
 
 /// What stays of one group.

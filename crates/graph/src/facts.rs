@@ -1,11 +1,13 @@
 //! What is known of every value before running anything: element type, shape, and the value itself where it follows
 //! from constants.
 
+use std::collections::HashMap;
 use std::sync::Arc;
 
 use crate::error::{Error, Result};
 use crate::graph::{Graph, Node, Source, ValueId};
 use crate::model::Model;
+use crate::ops::Op;
 use crate::proto::{tensor_proto::DataType, tensor_shape_proto::dimension, type_proto};
 use crate::tensor::Tensor;
 
@@ -84,16 +86,31 @@ impl Facts {
         for &v in &graph.inputs {
             facts[v.index()] = input_fact(model, graph, v, inputs)?;
         }
+        let declared = declared_types(model);
+        let symbols = symbols(model, graph, &facts);
         for node in &graph.nodes {
             let known: Vec<Option<&Fact>> = node.inputs.iter().map(|v| v.and_then(|v| facts[v.index()].as_ref())).collect();
             let results = node.op.infer(&Inference { model, node, inputs: known })?;
             for (slot, fact) in results.into_iter().enumerate() {
+                if let Some(f) = fact.as_ref().filter(|f| !addressable(&f.shape)) {
+                    return Err(node.error(format!("its result {:?} has more elements than any machine holds", f.shape)));
+                }
                 if let Some(v) = node.output(slot) {
                     facts[v.index()] = fact;
                 }
             }
+            if matches!(node.op, Op::Opaque(_)) {
+                for &v in node.outputs.iter().flatten() {
+                    facts[v.index()] = declared.get(graph.value(v).name.as_str()).and_then(|t| declared_fact(t, &symbols));
+                }
+            }
         }
         Ok(Self { facts })
+    }
+
+    /// Of how many values the shape is known.
+    pub(crate) fn known(&self) -> usize {
+        self.facts.iter().flatten().count()
     }
 
     /// What is known of `value`.
@@ -126,6 +143,43 @@ impl Facts {
     }
 }
 
+/// The tensor types that the file declares for computed values.
+fn declared_types(model: &Model) -> HashMap<&str, &type_proto::Tensor> {
+    let g = model.graph_proto();
+    let mut all = HashMap::new();
+    for i in g.value_info.iter().chain(&g.output) {
+        if let Some(type_proto::Value::TensorType(t)) = i.r#type.as_ref().and_then(|t| t.value.as_ref()) {
+            all.insert(i.name(), t);
+        }
+    }
+    all
+}
+
+/// What the named dimensions of the inputs are here.
+fn symbols<'m>(model: &'m Model, graph: &Graph, facts: &[Option<Fact>]) -> HashMap<&'m str, usize> {
+    let mut all = HashMap::new();
+    for i in &model.graph_proto().input {
+        let fact = graph.find(i.name()).and_then(|v| facts[v.index()].as_ref());
+        let Some(type_proto::Value::TensorType(t)) = i.r#type.as_ref().and_then(|t| t.value.as_ref()) else { continue };
+        for (d, &n) in t.shape.iter().flat_map(|s| &s.dim).zip(fact.map_or(&[][..], |f| &f.shape)) {
+            if let Some(dimension::Value::DimParam(p)) = &d.value {
+                all.insert(p.as_str(), n);
+            }
+        }
+    }
+    all
+}
+
+/// The declared type of what an operator without a rule computes: its operands stay as they are, and so does this.
+fn declared_fact(t: &type_proto::Tensor, symbols: &HashMap<&str, usize>) -> Option<Fact> {
+    let dtype = DataType::try_from(t.elem_type()).ok().filter(|d| *d != DataType::Undefined)?;
+    let dims = t.shape.as_ref()?.dim.iter().map(|d| match d.value.as_ref()? {
+        dimension::Value::DimValue(n) => usize::try_from(*n).ok().filter(|&n| n > 0),
+        dimension::Value::DimParam(p) => symbols.get(p.as_str()).copied(),
+    });
+    Some(Fact::new(dtype, dims.collect::<Option<Vec<_>>>()?))
+}
+
 fn input_fact(model: &Model, graph: &Graph, v: ValueId, inputs: &InputShapes) -> Result<Option<Fact>> {
     let name = &graph.value(v).name;
     let info = model.graph_proto().input.iter().find(|i| i.name() == name);
@@ -134,6 +188,9 @@ fn input_fact(model: &Model, graph: &Graph, v: ValueId, inputs: &InputShapes) ->
     };
     let dtype = DataType::try_from(t.elem_type()).unwrap_or(DataType::Undefined);
     if let Some((_, shape)) = inputs.shapes.iter().find(|(n, _)| n == name) {
+        if !addressable(shape) {
+            return Err(too_large(name, shape));
+        }
         return Ok(Some(Fact::new(dtype, shape.clone())));
     }
     let Some(shape) = &t.shape else {
@@ -149,7 +206,19 @@ fn input_fact(model: &Model, graph: &Graph, v: ValueId, inputs: &InputShapes) ->
         let size = fixed.or((axis == 0).then(|| inputs.batch.unwrap_or(1)));
         dims.push(size.ok_or_else(|| Error::UnboundDimension { input: name.clone(), dim: symbol, axis })?);
     }
+    if !addressable(&dims) {
+        return Err(too_large(name, &dims));
+    }
     Ok(Some(Fact::new(dtype, dims)))
+}
+
+/// A tensor of this shape could be held by a machine.
+fn addressable(shape: &[usize]) -> bool {
+    shape.iter().try_fold(1usize, |a, &d| a.checked_mul(d)).is_some_and(|n| n <= 1 << 40)
+}
+
+fn too_large(name: &str, shape: &[usize]) -> Error {
+    Error::Graph(format!("input `{name}` of shape {shape:?} has more elements than any machine holds"))
 }
 
 /// What an operator's shape rule sees.

@@ -101,6 +101,8 @@ pub struct Graph {
     /// Graph outputs, in the file's order.
     pub outputs: Vec<ValueId>,
     by_name: HashMap<String, ValueId>,
+    /// By value: stored in the file, or computed from stored tensors alone.
+    parameters: Vec<bool>,
 }
 
 impl Graph {
@@ -110,7 +112,14 @@ impl Graph {
     /// Inputs that nothing produces, names produced twice, cycles, and attributes an operator cannot have.
     pub fn new(model: &Model) -> Result<Self> {
         let proto = model.graph_proto();
-        let mut g = Self { nodes: Vec::new(), values: Vec::new(), inputs: Vec::new(), outputs: Vec::new(), by_name: HashMap::new() };
+        let mut g = Self {
+            nodes: Vec::new(),
+            values: Vec::new(),
+            inputs: Vec::new(),
+            outputs: Vec::new(),
+            by_name: HashMap::new(),
+            parameters: Vec::new(),
+        };
         for t in &proto.initializer {
             g.define(t.name(), Source::Initializer)?;
         }
@@ -146,6 +155,11 @@ impl Graph {
                     inputs.push(Some(v));
                 }
             }
+            let stored = |v: &ValueId| g.parameters[v.index()];
+            let computed = inputs.iter().flatten().next().is_some() && inputs.iter().flatten().all(stored);
+            if matches!(op, Op::Constant) || computed {
+                outputs.iter().flatten().for_each(|o: &ValueId| g.parameters[o.index()] = true);
+            }
             g.nodes.push(Node { id, name: display_name(node), op, inputs, outputs, position });
         }
         for o in &proto.output {
@@ -162,6 +176,7 @@ impl Graph {
         if self.by_name.insert(name.to_owned(), id).is_some() {
             return Err(Error::Graph(format!("the value `{name}` is defined twice")));
         }
+        self.parameters.push(matches!(source, Source::Initializer));
         self.values.push(Value { name: name.to_owned(), source, consumers: Vec::new(), is_output: false });
         Ok(id)
     }
@@ -187,6 +202,11 @@ impl Graph {
             Source::Node(n, _) => Some(self.node(n)),
             _ => None,
         }
+    }
+
+    /// `id` is stored in the file, or computed from stored tensors alone.
+    pub fn is_parameter(&self, id: ValueId) -> bool {
+        self.parameters[id.index()]
     }
 
     /// `id` is stored in the file: an initializer, or the output of a `Constant` node.

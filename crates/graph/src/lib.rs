@@ -7,8 +7,10 @@
 //! shapes and constants of all values.
 
 mod attributes;
+mod bindings;
 mod cost;
 pub mod coupling;
+mod coverage;
 mod decision;
 mod error;
 mod facts;
@@ -21,8 +23,10 @@ pub mod proto;
 pub mod surgery;
 mod tensor;
 
+pub use bindings::AssumedShape;
 pub use cost::{Costs, NodeCost, cost};
-pub use coupling::{Branch, BranchId, Frozen, Group, GroupId, Groups, Layer, Member, Role};
+pub use coupling::{Approximation, Branch, BranchId, Frozen, Group, GroupId, Groups, Layer, Member, Role, Slabs};
+pub use coverage::{Coverage, coverage, parameters};
 pub use decision::{Decision, NamedDecision, NamedGroup};
 pub use error::{Error, Result};
 pub use facts::{Fact, Facts, Inference, InputShapes, Outputs};

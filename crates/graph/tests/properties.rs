@@ -26,7 +26,7 @@ fn network(seed: u64, length: usize) -> String {
         let (x, c, s, _) = values[at].clone();
         let mut used = vec![at];
         let mut made = vec![(name.clone(), c, s)];
-        let line = match random.below(17) {
+        let line = match random.below(26) {
             0 | 1 => {
                 let (out, k) = (stem(&mut random), [1, 3][random.below(2)]);
                 made[0].1 = out;
@@ -37,10 +37,13 @@ fn network(seed: u64, length: usize) -> String {
                 made[0].1 = c * m;
                 format!("{name} = conv {x} out={} group={c}", c * m)
             }
-            3 if c % 2 == 0 => {
-                let out = stem(&mut random);
+            3 => {
+                // Any number of partitions, narrower or wider than they are many.
+                let divisors: Vec<usize> = (1..=c).filter(|g| c % g == 0).collect();
+                let group = divisors[random.below(divisors.len())];
+                let out = group * (1 + random.below(3));
                 made[0].1 = out;
-                format!("{name} = conv {x} out={out} group=2")
+                format!("{name} = {} {x} out={out} group={group}", ["conv", "convt"][random.below(2)])
             }
             4 => format!("{name} = bn {x}"),
             5 => format!("{name} = relu {x}"),
@@ -101,6 +104,43 @@ fn network(seed: u64, length: usize) -> String {
             16 => format!(
                 "{name}_t = transpose {x} perm=0,2,3,1\n{name}_m = linear {name}_t out={c}\n{name} = transpose {name}_m perm=0,3,1,2"
             ),
+            17 => format!("{name}_t = transpose {x} perm=0,2,3,1\n{name}_n = layernorm {name}_t\n{name} = transpose {name}_n perm=0,3,1,2"),
+            18 => format!("{name} = {} {x}", ["lrn", "instancenorm"][random.below(2)]),
+            19 if c % 4 == 0 && s <= 4 => {
+                (made[0].1, made[0].2) = (c / 4, s * 2);
+                format!("{name} = depthtospace {x} mode={}", ["DCR", "CRD"][random.below(2)])
+            }
+            20 if s >= 4 && c <= 8 => {
+                (made[0].1, made[0].2) = (c * 4, s / 2);
+                format!("{name} = spacetodepth {x}")
+            }
+            21 if s <= 4 => {
+                let (kind, hidden) = (["lstm", "gru"][random.below(2)], 2 + random.below(4));
+                made[0].1 = hidden;
+                format!(
+                    "{name}_a = reshape {x} to=0,0,{}\n{name}_t = transpose {name}_a perm=2,0,1\n{name}_l = {kind} {name}_t hidden={hidden}\n{name}_s = squeeze {name}_l axes=1\n{name}_u = transpose {name}_s perm=1,2,0\n{name} = reshape {name}_u to=0,-1,{s},{s}",
+                    s * s
+                )
+            }
+            22 if s <= 4 => {
+                let hidden = 2 + random.below(4);
+                made[0].1 = 2 * hidden;
+                format!(
+                    "{name}_a = reshape {x} to=0,0,{}\n{name}_t = transpose {name}_a perm=2,0,1\n{name}_l = lstm {name}_t hidden={hidden} directions=2\n{name}_s = transpose {name}_l perm=2,1,3,0\n{name} = reshape {name}_s to=0,-1,{s},{s}",
+                    s * s
+                )
+            }
+            23 if c % 2 == 0 => {
+                let (d, t) = (c / 2, s * s);
+                format!(
+                    "{name}_a = reshape {x} to=0,0,{t}\n{name}_t = transpose {name}_a perm=0,2,1\n{name}_q = linear {name}_t out={c}\n{name}_k = linear {name}_t out={c}\n{name}_v = linear {name}_t out={c}\n{name}_qh = reshape {name}_q to=0,0,2,{d}\n{name}_kh = reshape {name}_k to=0,0,2,{d}\n{name}_vh = reshape {name}_v to=0,0,2,{d}\n{name}_qt = transpose {name}_qh perm=0,2,1,3\n{name}_kt = transpose {name}_kh perm=0,2,3,1\n{name}_vt = transpose {name}_vh perm=0,2,1,3\n{name}_s = matmul {name}_qt {name}_kt\n{name}_p = softmax {name}_s axis=3\n{name}_o = matmul {name}_p {name}_vt\n{name}_ot = transpose {name}_o perm=0,2,1,3\n{name}_oc = reshape {name}_ot to=0,0,{c}\n{name}_y = linear {name}_oc out={c}\n{name}_u = transpose {name}_y perm=0,2,1\n{name} = reshape {name}_u to=0,-1,{s},{s}"
+                )
+            }
+            24 => format!("{name}_m = mean {x} axes=1\n{name}_g = sigmoid {name}_m\n{name} = mul {x} {name}_g"),
+            25 if c <= 8 => {
+                made[0].1 = 2 * c;
+                format!("{name} = tile {x} by=1,2,1,1")
+            }
             _ => format!("{name} = hardswish {x}"),
         };
         lines.extend(line.lines().map(str::to_owned));

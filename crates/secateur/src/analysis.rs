@@ -32,6 +32,17 @@ impl Analysis {
         Ok(Self { model, graph, facts, groups, layers })
     }
 
+    /// As [`Analysis::new`], with a common size for what the file leaves open and `shapes` does not tell; what was taken is
+    /// told.
+    ///
+    /// # Errors
+    /// As [`Analysis::new`]; no common size fits.
+    pub fn completed(model: Model, shapes: &InputShapes) -> Result<(Self, Vec<graph::AssumedShape>)> {
+        let graph = Graph::new(&model)?;
+        let (shapes, assumed) = shapes.completed(&model, &graph)?;
+        Ok((Self::new(model, &shapes)?, assumed))
+    }
+
     /// The smaller model under `decision`.
     ///
     /// # Errors
@@ -58,15 +69,19 @@ impl Analysis {
     /// # Errors
     /// Every group is frozen; the message tells why for each.
     pub fn need_prunable(&self) -> Result<()> {
-        if self.groups.groups.iter().any(|g| g.frozen.is_none()) {
+        if self.groups.prunable().next().is_some() {
             return Ok(());
         }
-        let line = |g: &graph::Group| g.frozen.as_ref().map(|f| format!("  {} ({} channels): {}", g.name, g.size, f.reason));
-        let reasons: Vec<String> = self.groups.groups.iter().filter_map(line).collect();
-        let reasons = if reasons.is_empty() {
-            "  the network has no layer with channels (Conv, Gemm, MatMul with stored weights)".into()
-        } else {
-            reasons.join("\n")
+        let line = |g: &graph::Group| {
+            let reason = g.frozen.as_ref().map_or("its last channel has to stay", |f| f.reason.as_str());
+            format!("  {} ({} channels): {reason}", g.name, g.size)
+        };
+        let reasons: Vec<String> = self.groups.groups.iter().map(line).collect();
+        let held = crate::size::has_subgraphs(self);
+        let reasons = match (reasons.is_empty(), held.is_empty()) {
+            (false, _) => reasons.join("\n"),
+            (true, true) => "  the network has no layer with channels (Conv, Gemm, MatMul with stored weights)".into(),
+            (true, false) => format!("  its layers are inside the sub-graphs of {}, in which nothing is pruned", held.join(", ")),
         };
         Err(Error::NothingToPrune { model: self.model.origin(), reasons })
     }

@@ -44,6 +44,40 @@ pub enum Error {
         /// One line per group.
         reasons: String,
     },
+    /// Operators of other vendors' sets, which no runtime of this program runs.
+    #[error(
+        "{model}: it uses operators of custom sets that no runtime here can run, so that a pruned network could not be checked: {operators}. \
+         Export the network with standard operators (and without quantisation nodes of training tools)"
+    )]
+    CustomOperators {
+        /// Model.
+        model: String,
+        /// Domain and name of each.
+        operators: String,
+    },
+    /// The size is below what any decision reaches.
+    #[error(
+        "the budget of {allowed} parameters is below the floor: the smallest network these groups allow has {floor}. Give a budget above it. \
+         What is frozen:\n{reasons}"
+    )]
+    SizeBelowFloor {
+        /// Asked.
+        allowed: u64,
+        /// Attainable.
+        floor: u64,
+        /// One line per frozen group.
+        reasons: String,
+    },
+    /// No runtime runs the network.
+    #[error(
+        "{model}: no runtime here runs its masked twin, so that the pruned network could not be checked; it was not written:\n{causes}"
+    )]
+    Unverifiable {
+        /// Model.
+        model: String,
+        /// One line per runtime.
+        causes: String,
+    },
     /// The budget is below what any decision reaches.
     #[error(
         "the budget {} is below the floor: the smallest network these groups allow is predicted to take {}, {:.0}% of the dense {}. \

@@ -7,7 +7,10 @@
 use std::collections::BTreeMap;
 use std::str::FromStr;
 
-use graph::{Graph, GroupId, Groups, Model, Role, Tensor, ops::Op};
+use graph::{
+    Graph, GroupId, Groups, Model, Role, Tensor,
+    ops::{Op, Unary},
+};
 use serde::{Deserialize, Serialize};
 
 use crate::error::{Error, Result};
@@ -182,6 +185,11 @@ enum Kind {
 fn kind_of(graph: &Graph, value: graph::ValueId) -> Option<Kind> {
     let &(node, slot) = graph.value(value).consumers.first()?;
     match (&graph.node(node).op, slot) {
+        // A weight that is stored in another form.
+        (Op::Transpose(_) | Op::Reshape(_) | Op::Squeeze(_) | Op::Unsqueeze(_) | Op::Unary(Unary::Identity | Unary::Cast { .. }), 0) => {
+            graph.node(node).output(0).and_then(|v| kind_of(graph, v))
+        }
+        (Op::Recurrent(_), 1 | 2) => Some(Kind::Weight),
         (Op::Conv(_) | Op::ConvTranspose(_) | Op::Gemm(_) | Op::MatMul, 0 | 1) => Some(Kind::Weight),
         (Op::BatchNormalization(_), 1) => Some(Kind::Scale),
         (Op::BatchNormalization(_), 2) => Some(Kind::Shift),

@@ -1,7 +1,7 @@
 //! The masked-twin check: what is written computes what the original computes with the removed channels silenced.
 
 use graph::{Decision, Model};
-use latency::{ModelBytes, Runtime, Tensor, TensorData};
+use latency::{InputSpec, ModelBytes, Runtime, Tensor, TensorData};
 use serde::{Deserialize, Serialize};
 
 use crate::analysis::Analysis;
@@ -42,6 +42,15 @@ pub fn check(analysis: &Analysis, decision: &Decision, smaller: &Model, runtime:
 /// # Errors
 /// They differ; or a runtime refuses one of them.
 pub fn compare(twin: &Model, smaller: &Model, runtime: &dyn Runtime) -> Result<TwinCheck> {
+    let inputs = latency::read_inputs("masked twin", &twin.to_bytes()?, 1)?;
+    compare_at(twin, smaller, runtime, &inputs)
+}
+
+/// Compares two models of the same inputs and outputs on seeded random inputs of the given shapes.
+///
+/// # Errors
+/// They differ; or a runtime refuses one of them.
+pub fn compare_at(twin: &Model, smaller: &Model, runtime: &dyn Runtime, inputs: &[InputSpec]) -> Result<TwinCheck> {
     // A runtime that keeps its outputs (a command) is replaced by the embedded one.
     let embedded;
     let runtime = if runtime.name() == "command" {
@@ -50,7 +59,10 @@ pub fn compare(twin: &Model, smaller: &Model, runtime: &dyn Runtime) -> Result<T
     } else {
         runtime
     };
-    let bytes = [model_bytes("masked twin", twin, 1)?, model_bytes("pruned", smaller, 1)?];
+    let bytes = [("masked twin", twin), ("pruned", smaller)];
+    let bytes = bytes.map(|(name, model)| Ok::<_, Error>(ModelBytes::new(name, model.to_bytes()?, inputs.to_vec())));
+    let [first, second] = bytes;
+    let bytes: [ModelBytes; 2] = [first?, second?];
     let mut prepared = [runtime.prepare(&bytes[0])?, runtime.prepare(&bytes[1])?];
     let names: Vec<String> = smaller.graph_proto().output.iter().map(|o| o.name().to_owned()).collect();
     let mut worst = 0.0f64;

@@ -4,14 +4,14 @@ use std::path::PathBuf;
 
 use clap::Args;
 use clap::builder::{PossibleValuesParser, TypedValueParser};
-use secateur::{Budget, Criterion, Grid, Method, Settings, Solver};
+use secateur::{Budget, Criterion, Grid, Method, Settings, SizeBudget, Solver};
 use train::data::{Augment, DataSpec};
 use train::loss::Distill;
 use train::optim::Optimizer;
 
 use super::{DataArgs, TargetArgs};
-use crate::files;
 use crate::failure::{Failure, Result};
+use crate::files::{self, Shape};
 
 fn defaults() -> Settings {
     Settings::default()
@@ -20,8 +20,17 @@ fn defaults() -> Settings {
 #[derive(Debug, Args)]
 pub struct PruneArgs {
     /// What the network may cost: a time (5ms, 800us), a share of the dense latency (50%), or a speed-up (2x).
-    #[arg(long, value_name = "BUDGET")]
-    pub budget: Budget,
+    #[arg(long, value_name = "BUDGET", required_unless_present = "budget_params")]
+    pub budget: Option<Budget>,
+    /// What it may weigh instead: a share of its parameters (70%) or a number (250k). By magnitude, with no data and nothing measured; needs --epochs 0.
+    #[arg(long, value_name = "SIZE", conflicts_with = "budget")]
+    pub budget_params: Option<SizeBudget>,
+    /// Write the masked twin (twin.onnx), too, to compare the result with it in other tools (with --budget-params).
+    #[arg(long, requires = "budget_params")]
+    pub write_twin: bool,
+    /// Shape of an input that the file leaves open (with --budget-params); may be repeated.
+    #[arg(long, value_name = "NAME=D0,D1,…", requires = "budget_params")]
+    pub shape: Vec<Shape>,
     #[command(flatten)]
     pub job: JobArgs,
 }
@@ -186,7 +195,7 @@ impl PruneArgs {
     /// # Errors
     /// As [`JobArgs::settings`].
     pub fn settings(&self) -> Result<Settings> {
-        self.job.settings(self.budget)
+        self.job.settings(self.budget.unwrap_or(defaults().budget))
     }
 }
 

@@ -1,7 +1,7 @@
 //! `prune` and `resume`.
 
 use crate::arguments::{PruneArgs, ResumeArgs, Shared};
-use crate::commands::report;
+use crate::commands::{report, size};
 use crate::failure::Result;
 use crate::progress::Progress;
 use crate::{files, interrupt};
@@ -11,6 +11,9 @@ use crate::{files, interrupt};
 /// # Errors
 /// As [`secateur::prune`].
 pub fn run(a: &PruneArgs, shared: &Shared) -> Result<()> {
+    if let Some(budget) = a.budget_params {
+        return size::run(a, budget, shared);
+    }
     let settings = a.settings()?;
     // A mistyped name is found out before a run directory is made.
     files::load_model(&settings.model)?;

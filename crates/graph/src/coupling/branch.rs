@@ -4,7 +4,6 @@ use std::collections::BTreeSet;
 
 use serde::{Deserialize, Serialize};
 
-use super::group::is_parameter;
 use super::{GroupId, Groups};
 use crate::facts::Facts;
 use crate::graph::{Graph, Node, NodeId, ValueId};
@@ -50,8 +49,7 @@ pub(super) fn find(graph: &Graph, facts: &Facts, groups: &Groups) -> Vec<Branch>
         };
         let same = |x: ValueId| facts.get(x).is_some_and(|f| facts.get(out).is_some_and(|o| f.shape == o.shape && f.dtype == o.dtype));
         let captured = graph.value(out).consumers.iter().any(|&(n, _)| matches!(graph.node(n).op, Op::Opaque(_)));
-        if a == b || !same(*a) || !same(*b) || graph.value(out).is_output || captured || is_parameter(graph, *a) || is_parameter(graph, *b)
-        {
+        if a == b || !same(*a) || !same(*b) || graph.value(out).is_output || captured || graph.is_parameter(*a) || graph.is_parameter(*b) {
             continue;
         }
         let (before_a, before_b) = (ancestors(graph, *a), ancestors(graph, *b));
@@ -70,8 +68,8 @@ pub(super) fn find(graph: &Graph, facts: &Facts, groups: &Groups) -> Vec<Branch>
         nodes.push(add.id);
         let inside = |v: ValueId| {
             let value = graph.value(v);
-            let written = graph.producer(v).is_none_or(|n| nodes.contains(&n.id) || (is_parameter(graph, v) && !graph.value(v).is_output));
-            let stored = is_parameter(graph, v);
+            let written = graph.producer(v).is_none_or(|n| nodes.contains(&n.id) || (graph.is_parameter(v) && !graph.value(v).is_output));
+            let stored = graph.is_parameter(v);
             written
                 && (stored || v != out)
                 && !value.is_output
@@ -85,7 +83,7 @@ pub(super) fn find(graph: &Graph, facts: &Facts, groups: &Groups) -> Vec<Branch>
 }
 
 fn is_parameter_node(graph: &Graph, n: NodeId) -> bool {
-    graph.node(n).output(0).is_some_and(|o| is_parameter(graph, o))
+    graph.node(n).output(0).is_some_and(|o| graph.is_parameter(o))
 }
 
 /// The nodes that `v` is computed by.
@@ -149,7 +147,7 @@ impl Side {
             }
         }
         let read: BTreeSet<ValueId> = side.nodes.iter().flat_map(|&n| graph.node(n).inputs.iter().flatten().copied()).collect();
-        side.entries = reached.intersection(&read).copied().filter(|&v| !is_parameter(graph, v)).collect();
+        side.entries = reached.intersection(&read).copied().filter(|&v| !graph.is_parameter(v)).collect();
         side
     }
 }

@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, HashMap, HashSet};
 
 use super::labels::{Axis, Label};
 use super::rules::{Coupling, Place};
-use super::{Frozen, Group, GroupId, Groups, Layer, Member, Role};
+use super::{Approximation, Frozen, Group, GroupId, Groups, Layer, Member, Role};
 use crate::graph::{Graph, NodeId, ValueId};
 use crate::ops::Op;
 
@@ -12,7 +12,7 @@ use crate::ops::Op;
 pub(crate) fn layer_axes(graph: &Graph, node: NodeId, rank: impl Fn(ValueId) -> usize) -> Option<(Place, Place)> {
     let n = graph.node(node);
     let output = n.output(0)?;
-    let stored = |slot: usize| n.input(slot).is_some_and(|v| is_parameter(graph, v));
+    let stored = |slot: usize| n.input(slot).is_some_and(|v| graph.is_parameter(v));
     match &n.op {
         Op::Conv(_) | Op::ConvTranspose(_) => Some(((n.input(0)?, 1), (output, 1))),
         Op::Gemm(g) => {
@@ -26,12 +26,6 @@ pub(crate) fn layer_axes(graph: &Graph, node: NodeId, rank: impl Fn(ValueId) -> 
         }
         _ => None,
     }
-}
-
-/// Stored in the file, or computed from stored tensors alone.
-pub(crate) fn is_parameter(graph: &Graph, v: ValueId) -> bool {
-    graph.is_stored(v)
-        || graph.producer(v).is_some_and(|n| !n.inputs.is_empty() && n.inputs.iter().flatten().all(|&i| is_parameter(graph, i)))
 }
 
 /// Everything that says where a channel occurs: places with their number of coordinates, and what froze it.
@@ -113,10 +107,18 @@ pub(super) fn collect(mut c: Coupling) -> Groups {
             readers: Vec::new(),
             min_keep: if frozen.is_some() { size } else { 1 },
             frozen,
+            approximations: Vec::new(),
         });
     }
     let layers = number_and_connect(&c, &mut result);
-    Groups { groups: result, branches: Vec::new(), layers, contractions: std::mem::take(&mut c.contractions) }
+    Groups {
+        groups: result,
+        branches: Vec::new(),
+        slabs: c.slabs,
+        layers,
+        contractions: std::mem::take(&mut c.contractions),
+        statistics: std::mem::take(&mut c.statistics),
+    }
 }
 
 /// For every value, the first node that reads or writes it.
@@ -149,6 +151,17 @@ fn number_and_connect(c: &Coupling, groups: &mut [Group]) -> Vec<Layer> {
             }
         }
         g.readers.sort_unstable();
+    }
+    for s in &c.statistics {
+        let node = graph.node(s.node);
+        let place = node.input(0).map(|v| (v, s.axis));
+        for g in
+            groups.iter_mut().filter(|g| g.size > 1 && g.frozen.is_none() && g.members.iter().any(|m| Some((m.value, m.axis)) == place))
+        {
+            let reason =
+                format!("node `{}` ({}) takes a statistic over them, from then on over those that stay", node.name, node.op.name());
+            g.approximations.push(Approximation { reason, at: node.name.clone() });
+        }
     }
     let order = reading_order(graph);
     groups.sort_by_key(|g| {

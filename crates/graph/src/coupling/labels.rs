@@ -10,6 +10,9 @@ pub(crate) type Label = u32;
 /// The labels of an axis; `None` where the axis is never pruned.
 pub(crate) type Axis = Option<Rc<[Label]>>;
 
+/// Longest axis whose coordinates get labels; no network has that many channels.
+pub(crate) const LONGEST: usize = 1 << 22;
+
 const FREE: u32 = u32::MAX;
 
 /// Union-find over labels; a class remembers the first reason that froze it.

@@ -30,12 +30,40 @@ impl GroupId {
     }
 }
 
+/// Which slabs go where an axis of channels is cut into parts, as attention cuts it into heads.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Slabs {
+    /// The same position of every part where parts are longer than they are many, whole parts otherwise: the finer choice. Of
+    /// attention, the width of all heads.
+    #[default]
+    Finest,
+    /// Whole parts. Of attention, heads.
+    Parts,
+}
+
+impl Slabs {
+    /// It is what is done when nothing is said.
+    pub(crate) fn is_default(&self) -> bool {
+        *self == Self::default()
+    }
+}
+
 /// Why a group cannot be pruned.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Frozen {
     /// One sentence.
     pub reason: String,
     /// Name of the node or value it happens at.
+    pub at: String,
+}
+
+/// A normalisation or mean over channels, which removing channels changes.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Approximation {
+    /// One sentence.
+    pub reason: String,
+    /// Name of the node.
     pub at: String,
 }
 
@@ -83,6 +111,9 @@ pub struct Group {
     pub min_keep: usize,
     /// Why no channel can go.
     pub frozen: Option<Frozen>,
+    /// Statistics over the channels that change when some go: what remains is then not exactly the network with those
+    /// channels silenced, but the one that computes these statistics over the channels that stay.
+    pub approximations: Vec<Approximation>,
 }
 
 impl Group {
@@ -130,6 +161,19 @@ pub(crate) struct Contraction {
     pub(crate) axis: usize,
 }
 
+/// A node that computes a statistic over an axis of its first input. Its masked twin computes it over the channels that
+/// stay: the node reads those alone, and they are put back in their places where the output has the axis.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Statistic {
+    pub(crate) node: NodeId,
+    /// Axis of input 0.
+    pub(crate) axis: usize,
+    /// Parameters that run along it: input slot and axis.
+    pub(crate) parameters: Vec<(usize, usize)>,
+    /// The output has the axis, too.
+    pub(crate) carried: bool,
+}
+
 /// What can be removed from a model: groups of channels, and residual branches.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Groups {
@@ -137,8 +181,11 @@ pub struct Groups {
     pub groups: Vec<Group>,
     /// Residual branches that can be left out as a whole.
     pub branches: Vec<Branch>,
+    /// What is removed where an axis is cut into parts.
+    pub slabs: Slabs,
     layers: Vec<Layer>,
     pub(crate) contractions: Vec<Contraction>,
+    pub(crate) statistics: Vec<Statistic>,
 }
 
 impl Groups {
@@ -147,8 +194,23 @@ impl Groups {
     /// # Errors
     /// Nodes whose inputs do not fit them.
     pub fn analyse(model: &Model, graph: &Graph, facts: &Facts) -> Result<Self> {
-        let Some(coupling) = rules::Coupling::run(model, graph, facts)? else {
-            return Ok(Self { groups: Vec::new(), branches: Vec::new(), layers: Vec::new(), contractions: Vec::new() });
+        Self::with_slabs(model, graph, facts, Slabs::default())
+    }
+
+    /// Finds all groups of `model`, with the given slabs where an axis is cut into parts.
+    ///
+    /// # Errors
+    /// Nodes whose inputs do not fit them.
+    pub fn with_slabs(model: &Model, graph: &Graph, facts: &Facts, slabs: Slabs) -> Result<Self> {
+        let Some(coupling) = rules::Coupling::run(model, graph, facts, slabs)? else {
+            return Ok(Self {
+                groups: Vec::new(),
+                branches: Vec::new(),
+                slabs,
+                layers: Vec::new(),
+                contractions: Vec::new(),
+                statistics: Vec::new(),
+            });
         };
         let mut groups = group::collect(coupling);
         groups.branches = branch::find(graph, facts, &groups);

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::rc::Rc;
 
 use super::labels::{Axis, Label, Labels};
-use super::{Contraction, Frozen, Role};
+use super::{Contraction, Frozen, Role, Slabs, Statistic};
 use crate::facts::{Facts, Inference};
 use crate::graph::{Graph, Node, Source, ValueId};
 use crate::model::Model;
@@ -26,18 +26,32 @@ pub(crate) struct Coupling<'a> {
     pub(crate) axes: Vec<Vec<Axis>>,
     /// Parameter axes with a meaning.
     pub(crate) roles: BTreeMap<Place, Role>,
+    /// What is removed where an axis is cut into parts.
+    pub(crate) slabs: Slabs,
     /// Where coordinates are summed over.
     pub(crate) contractions: Vec<Contraction>,
+    /// Where statistics over coordinates are taken.
+    pub(crate) statistics: Vec<Statistic>,
 }
 
 impl<'a> Coupling<'a> {
     /// Runs every node's rule; graph outputs are frozen last, so that nearer reasons come first.
-    pub(crate) fn run(model: &'a Model, graph: &'a Graph, facts: &'a Facts) -> crate::Result<Option<Self>> {
+    pub(crate) fn run(model: &'a Model, graph: &'a Graph, facts: &'a Facts, slabs: Slabs) -> crate::Result<Option<Self>> {
         let Some(first) = graph.nodes.first() else { return Ok(None) };
         let axes =
             graph.values.iter().enumerate().map(|(v, _)| vec![None; facts.shape(ValueId(v as u32)).map_or(0, <[usize]>::len)]).collect();
-        let mut c =
-            Self { model, graph, facts, node: first, labels: Labels::default(), axes, roles: BTreeMap::new(), contractions: Vec::new() };
+        let mut c = Self {
+            model,
+            graph,
+            facts,
+            node: first,
+            labels: Labels::default(),
+            axes,
+            roles: BTreeMap::new(),
+            slabs,
+            contractions: Vec::new(),
+            statistics: Vec::new(),
+        };
         for (v, value) in graph.values.iter().enumerate() {
             let id = ValueId(v as u32);
             let float = |t| matches!(t, DataType::Float | DataType::Double | DataType::Float16 | DataType::Bfloat16);
@@ -188,7 +202,8 @@ impl<'a> Coupling<'a> {
         Some(first)
     }
 
-    fn describe(&self, (v, axis): Place) -> String {
+    /// What is at a place that is never pruned, for messages.
+    pub(crate) fn describe(&self, (v, axis): Place) -> String {
         let value = self.graph.value(v);
         match value.source {
             Source::Input => format!("the graph input `{}`", value.name),
@@ -267,19 +282,20 @@ impl<'a> Coupling<'a> {
 
     /// Stored in the file, or computed from stored tensors alone.
     pub(crate) fn is_parameter(&self, v: ValueId) -> bool {
-        match self.graph.value(v).source {
-            Source::Initializer => true,
-            Source::Input => false,
-            Source::Node(n, _) => {
-                let node = self.graph.node(n);
-                matches!(node.op, Op::Constant) || (!node.inputs.is_empty() && node.inputs.iter().flatten().all(|&i| self.is_parameter(i)))
-            }
-        }
+        self.graph.is_parameter(v)
     }
 
     /// The node sums over `axis` of input `slot`.
     pub(crate) fn contract(&mut self, slot: usize, axis: usize) {
         self.contractions.push(Contraction { node: self.node.id, slot, axis });
+    }
+
+    /// The node takes a statistic over `axis` of input 0, if that is a channel axis; `parameters` (slot and axis) run along it, and
+    /// `carried` says whether the output has it.
+    pub(crate) fn statistic(&mut self, axis: usize, parameters: Vec<(usize, usize)>, carried: bool) {
+        if self.get(0, axis).is_some() {
+            self.statistics.push(Statistic { node: self.node.id, axis, parameters, carried });
+        }
     }
 
     /// Elementwise with broadcasting over all inputs: equal coordinates are equal, a broadcast operand constrains nothing.

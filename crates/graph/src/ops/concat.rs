@@ -2,6 +2,7 @@
 
 use crate::attributes::Attributes;
 use crate::coupling::Role;
+use crate::coupling::labels::LONGEST;
 use crate::coupling::rules::Coupling;
 use crate::error::Result;
 use crate::facts::{Fact, Inference, Outputs, resolve_axis};
@@ -47,6 +48,11 @@ impl Concat {
             let labels = if axis != along {
                 c.join(&places)
             } else if places.iter().all(|&p| c.at(p).is_none()) {
+                None
+            } else if c.output_shape(0)[axis] > LONGEST {
+                for slot in slots.clone() {
+                    c.freeze(slot, axis, "joins it to more than any network has channels");
+                }
                 None
             } else {
                 let mut all = Vec::new();

@@ -1,6 +1,7 @@
 //! `Constant`, `ConstantOfShape` and `Range`.
 
 use crate::attributes::Attributes;
+use crate::coupling::labels::LONGEST;
 use crate::coupling::rules::Coupling;
 use crate::error::Result;
 use crate::facts::{Fact, Inference, Outputs};
@@ -34,12 +35,11 @@ impl ConstantOfShape {
         Ok(Self { value })
     }
 
-    /// A tensor of one value stands for a stored one where its shape is stored: a weight of a file made to be small, or
-    /// zeros that are joined on.
+    /// A tensor of one value is as good with fewer coordinates along any axis: a weight of a file made to be small, zeros that
+    /// are joined on, the initial state of a recurrence.
     pub(super) fn couple(&self, c: &mut Coupling) -> Result<()> {
-        let stored = c.node.input(0).is_some_and(|v| c.graph.is_stored(v));
-        if stored && self.value.to_f32().is_some() {
-            for (axis, &dim) in c.output_shape(0).iter().enumerate() {
+        if self.value.to_f32().is_some() {
+            for (axis, &dim) in c.output_shape(0).iter().enumerate().filter(|(_, d)| **d <= LONGEST) {
                 let labels = c.labels.fresh(dim);
                 c.set(0, axis, Some(labels));
             }
@@ -49,7 +49,13 @@ impl ConstantOfShape {
 
     pub(super) fn rewrite(&self, r: &mut Rewriter) -> Result<()> {
         match r.expected_output(0) {
-            Some(shape) if r.old_output(0) != Some(&shape) => r.want_ints(0, shape.into_iter().map(|d| d as i64).collect()),
+            Some(shape) if r.old_output(0) != Some(&shape) => {
+                let wanted: Vec<i64> = shape.into_iter().map(|d| d as i64).collect();
+                if !r.can_patch(0) && r.new_ints(0).as_ref() != Some(&wanted) {
+                    return Err(r.node.error("its shape is computed in a way that does not follow the channels"));
+                }
+                r.want_ints(0, wanted)
+            }
             _ => Ok(()),
         }
     }

@@ -1,6 +1,7 @@
 //! `LayerNormalization`.
 
 use crate::attributes::Attributes;
+use crate::coupling::Role;
 use crate::coupling::rules::Coupling;
 use crate::error::Result;
 use crate::facts::{Inference, Outputs, resolve_axis};
@@ -31,10 +32,19 @@ impl LayerNormalization {
         let first = resolve_axis(c.node, self.axis, rank)?;
         c.carry();
         for axis in first..rank {
-            c.freeze(0, axis, "normalises over it, so that removing a channel would change the statistic");
+            let own = axis - first;
             for slot in 1..3 {
-                let places = [c.input(0, axis), c.input(slot, axis - first)];
-                c.join(&places);
+                if c.shape(slot).get(own) == Some(&c.shape(0)[axis]) {
+                    let places = [c.input(0, axis), c.input(slot, own)];
+                    c.join(&places);
+                    c.role(slot, own, Role::Produced);
+                }
+            }
+            let along = |slot: &usize| c.shape(*slot).get(own) == Some(&c.shape(0)[axis]);
+            let parameters = (1..3).filter(along).map(|slot| (slot, own)).collect();
+            c.statistic(axis, parameters, true);
+            if c.node.outputs.iter().skip(1).flatten().next().is_some() {
+                c.freeze(0, axis, "gives out its statistics");
             }
         }
         Ok(())

@@ -15,8 +15,11 @@ mod gather;
 mod gemm;
 mod layer_normalization;
 mod matmul;
+mod normalization;
 mod pad;
 mod pool;
+mod rearrange;
+mod recurrent;
 mod reduce;
 mod reshape;
 mod resize;
@@ -40,8 +43,11 @@ pub use flatten::Flatten;
 pub use gather::Gather;
 pub use gemm::Gemm;
 pub use layer_normalization::LayerNormalization;
+pub use normalization::{GroupNormalization, InstanceNormalization, Lrn};
 pub use pad::{Pad, PadMode};
 pub use pool::{Pool, PoolKind};
+pub use rearrange::DepthSpace;
+pub use recurrent::{Recurrent, RecurrentKind};
 pub use reduce::{Reduce, ReduceKind};
 pub use reshape::Reshape;
 pub use resize::Resize;
@@ -75,6 +81,14 @@ pub enum Op {
     BatchNormalization(BatchNormalization),
     /// Normalisation over trailing axes.
     LayerNormalization(LayerNormalization),
+    /// Normalisation of each channel of each sample.
+    InstanceNormalization(InstanceNormalization),
+    /// Normalisation of groups of channels of each sample.
+    GroupNormalization(GroupNormalization),
+    /// Local response normalisation over neighbouring channels.
+    Lrn(Lrn),
+    /// `LSTM`, `GRU`, `RNN`.
+    Recurrent(Recurrent),
     /// Elementwise, one operand.
     Unary(Unary),
     /// Elementwise with broadcasting, two operands (or more, for `Sum`, `Max`, `Min`).
@@ -109,6 +123,10 @@ pub enum Op {
     Unsqueeze(Squeeze),
     /// Spatial resampling.
     Resize(Resize),
+    /// Channels to blocks of positions, or back.
+    DepthSpace(DepthSpace),
+    /// Repeated along axes.
+    Tile,
     /// Broadcast to a shape.
     Expand,
     /// The shape of the operand as a tensor.
@@ -142,6 +160,9 @@ impl Op {
         if let Some(r) = Reduce::parse(&a)? {
             return Ok(Self::Reduce(r));
         }
+        if let Some(r) = Recurrent::parse(&a) {
+            return Ok(Self::Recurrent(r));
+        }
         Ok(match node.op_type() {
             "Conv" => Self::Conv(Conv::parse(&a)?),
             "ConvTranspose" => Self::ConvTranspose(ConvTranspose::parse(&a)?),
@@ -149,6 +170,12 @@ impl Op {
             "MatMul" => Self::MatMul,
             "BatchNormalization" => Self::BatchNormalization(BatchNormalization::parse(&a)),
             "LayerNormalization" => Self::LayerNormalization(LayerNormalization::parse(&a)),
+            "InstanceNormalization" => Self::InstanceNormalization(InstanceNormalization::parse(&a)),
+            "GroupNormalization" => Self::GroupNormalization(GroupNormalization::parse(&a)?),
+            "LRN" => Self::Lrn(Lrn::parse(&a)),
+            "DepthToSpace" | "SpaceToDepth" => Self::DepthSpace(DepthSpace::parse(&a)?),
+            // Before opset 6 the repeats were per axis, one axis at a time.
+            "Tile" if opset >= 6 => Self::Tile,
             "Where" => Self::Where,
             "Concat" => Self::Concat(Concat::parse(&a)?),
             "Split" => Self::Split(Split::parse(&a)),
@@ -181,6 +208,12 @@ impl Op {
             Self::MatMul => "MatMul",
             Self::BatchNormalization(_) => "BatchNormalization",
             Self::LayerNormalization(_) => "LayerNormalization",
+            Self::InstanceNormalization(_) => "InstanceNormalization",
+            Self::GroupNormalization(_) => "GroupNormalization",
+            Self::Lrn(_) => "LRN",
+            Self::Recurrent(r) => r.name(),
+            Self::DepthSpace(d) => d.name(),
+            Self::Tile => "Tile",
             Self::Unary(u) => u.name(),
             Self::Binary(b) => b.name(),
             Self::Where => "Where",
@@ -224,6 +257,10 @@ impl Op {
             Self::MatMul => matmul::infer(i),
             Self::BatchNormalization(o) => o.infer(i),
             Self::LayerNormalization(o) => o.infer(i),
+            Self::InstanceNormalization(_) | Self::GroupNormalization(_) | Self::Lrn(_) => normalization::infer(i),
+            Self::Recurrent(o) => o.infer(i),
+            Self::DepthSpace(o) => o.infer(i),
+            Self::Tile => rearrange::infer_tile(i),
             Self::Unary(o) => o.infer(i),
             Self::Binary(o) => o.infer(i),
             Self::Where => select::infer(i),
@@ -259,6 +296,12 @@ impl Op {
             Self::MatMul => matmul::couple(c),
             Self::BatchNormalization(o) => o.couple(c),
             Self::LayerNormalization(o) => o.couple(c),
+            Self::InstanceNormalization(o) => o.couple(c),
+            Self::GroupNormalization(o) => o.couple(c),
+            Self::Lrn(o) => o.couple(c),
+            Self::Recurrent(o) => o.couple(c),
+            Self::DepthSpace(o) => o.couple(c),
+            Self::Tile => rearrange::couple_tile(c),
             Self::Unary(o) => o.couple(c),
             Self::Binary(o) => o.couple(c),
             Self::Where => select::couple(c),
@@ -299,7 +342,13 @@ impl Op {
             Self::Resize(o) => o.rewrite(r),
             Self::Expand => expand::rewrite(r),
             Self::ConstantOfShape(o) => o.rewrite(r),
-            Self::Gemm(_)
+            Self::Recurrent(o) => o.rewrite(r),
+            Self::InstanceNormalization(_)
+            | Self::GroupNormalization(_)
+            | Self::Lrn(_)
+            | Self::DepthSpace(_)
+            | Self::Tile
+            | Self::Gemm(_)
             | Self::MatMul
             | Self::BatchNormalization(_)
             | Self::LayerNormalization(_)
@@ -328,7 +377,13 @@ impl Op {
             Self::ConvTranspose(_) => b.map_or(0, |w| ConvTranspose::macs(a, w)),
             Self::Gemm(o) => o.macs(a, out),
             Self::MatMul => matmul::macs(a, out),
-            Self::BatchNormalization(_)
+            Self::Recurrent(_) => Recurrent::macs(a, inputs.get(1..3).unwrap_or_default()),
+            Self::InstanceNormalization(_)
+            | Self::GroupNormalization(_)
+            | Self::Lrn(_)
+            | Self::DepthSpace(_)
+            | Self::Tile
+            | Self::BatchNormalization(_)
             | Self::LayerNormalization(_)
             | Self::Unary(_)
             | Self::Binary(_)

@@ -1,6 +1,7 @@
 //! `Pad`.
 
 use crate::attributes::Attributes;
+use crate::coupling::labels::LONGEST;
 use crate::coupling::rules::Coupling;
 use crate::error::Result;
 use crate::facts::{Inference, Outputs, resolve_axis};
@@ -98,6 +99,8 @@ impl Pad {
                 c.set(0, axis, Some(labels));
             } else if before < 0 || after < 0 {
                 c.freeze_labels(&labels, "crops it");
+            } else if before.saturating_add(after) > LONGEST as i64 {
+                c.freeze_labels(&labels, "adds more to it than any network has channels");
             } else if self.mode != PadMode::Constant {
                 c.freeze_labels(&labels, "repeats parts of it as padding");
             } else {

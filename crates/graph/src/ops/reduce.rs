@@ -143,7 +143,10 @@ impl Reduce {
                 to += 1;
                 continue;
             }
-            if self.kind == ReduceKind::Sum {
+            if self.kind == ReduceKind::Mean {
+                c.statistic(axis, Vec::new(), false);
+            } else if matches!(self.kind, ReduceKind::Sum | ReduceKind::L2) {
+                // A silenced channel adds nothing.
                 c.contract(0, axis);
                 if c.get(0, axis).is_some_and(|l| l.len() == 1) {
                     c.freeze(0, axis, "sums over it");

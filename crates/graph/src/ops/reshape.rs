@@ -1,6 +1,8 @@
 //! `Reshape`.
 
 use crate::attributes::Attributes;
+use crate::coupling::Slabs;
+use crate::coupling::labels::LONGEST;
 use crate::coupling::rules::Coupling;
 use crate::error::Result;
 use crate::facts::{Fact, Inference, Outputs};
@@ -146,8 +148,8 @@ pub(crate) fn blocks(from: &[usize], to: &[usize]) -> Vec<(Range<usize>, Range<u
 }
 
 /// Labels through a change of shape: those of each run are laid out over its axes in reading order. Where they end up
-/// varying along two axes, what is removed must be a slab: labels are made equal along all but the longest axis (the
-/// last of equals).
+/// varying along two axes, what is removed must be a slab: labels are made equal along all but one axis, the longest (the
+/// last of equals) or, with [`Slabs::Parts`], the first.
 pub(super) fn couple_reshape(c: &mut Coupling) {
     let (from, to) = (c.shape(0).to_vec(), c.output_shape(0).to_vec());
     if from.contains(&0) {
@@ -164,6 +166,10 @@ pub(super) fn couple_reshape(c: &mut Coupling) {
         // Over the run's elements in reading order, the label that the element's coordinate has.
         let inner: usize = from[axis + 1..left.end].iter().product();
         let count: usize = from[left.clone()].iter().product();
+        if count > LONGEST {
+            c.freeze_labels(&labels, "lays it out over more elements than can be followed");
+            continue;
+        }
         let flat = |e: usize| labels[e / inner % from[axis]];
         let dims = &to[right.clone()];
         let steps = strides(dims);
@@ -174,7 +180,10 @@ pub(super) fn couple_reshape(c: &mut Coupling) {
         let at = |e: usize, d: usize| e / steps[d] % dims[d];
         let varies = |d: usize, class: &[u32]| (0..count).any(|e| at(e, d) > 0 && class[e] != class[e - steps[d]]);
         let mut along: Vec<usize> = (0..dims.len()).filter(|&d| varies(d, &class)).collect();
-        along.sort_by_key(|&d| std::cmp::Reverse((dims[d], d)));
+        match c.slabs {
+            Slabs::Finest => along.sort_by_key(|&d| std::cmp::Reverse((dims[d], d))),
+            Slabs::Parts => along.sort_unstable(),
+        }
         // A single channel over the whole run: on the axis of the same size, if there is one.
         let chosen = along.first().copied().or_else(|| (0..dims.len()).find(|&d| dims[d] == from[axis]));
         let Some(chosen) = chosen else {

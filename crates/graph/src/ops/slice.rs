@@ -6,6 +6,9 @@ use crate::error::Result;
 use crate::facts::{Fact, Inference, Outputs, resolve_axis};
 use crate::surgery::rewriter::Rewriter;
 
+/// Longest axis of an operand.
+const LONGEST_AXIS: usize = 1 << 24;
+
 /// Strided selection; starts, ends and axes from the attributes (opset < 10) or from inputs 1 to 4.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Slice {
@@ -41,6 +44,9 @@ impl Slice {
         };
         if [ends.len(), axes.len(), steps.len()].iter().any(|&n| n != starts.len()) {
             return i.error("starts, ends, axes and steps are not of one length");
+        }
+        if let Some(long) = shape.iter().find(|&&d| d > LONGEST_AXIS) {
+            return i.error(format!("it cuts an operand {shape:?}, whose axis of {long} is too long to follow; give a smaller --shape"));
         }
         let mut kept: Vec<Vec<usize>> = shape.iter().map(|&d| (0..d).collect()).collect();
         for (k, &axis) in axes.iter().enumerate() {

@@ -14,11 +14,20 @@ pub(super) fn remove(before: &Model, small: &mut Model) {
         let (nodes, names) = live(small.graph_proto());
         (nodes, names_before.difference(&names).map(|n| (*n).to_owned()).collect::<HashSet<String>>())
     };
+    // Nodes are told by their outputs: rewriting adds some.
+    let was_live: HashSet<&str> = before
+        .graph_proto()
+        .node
+        .iter()
+        .zip(nodes_before)
+        .filter(|(_, live)| *live)
+        .flat_map(|(n, _)| n.output.iter().map(String::as_str))
+        .collect();
     let graph = small.graph_proto_mut();
     let mut removed: HashSet<String> = HashSet::new();
     let mut position = 0;
     graph.node.retain(|n| {
-        let dead = nodes_before[position] && !nodes_now[position];
+        let dead = !nodes_now[position] && n.output.iter().any(|o| was_live.contains(o.as_str()));
         position += 1;
         if dead {
             removed.extend(n.output.iter().cloned());

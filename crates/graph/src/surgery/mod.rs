@@ -105,6 +105,7 @@ fn depends_on_shapes(graph: &Graph, g: &Group) -> bool {
             let computed = |slot: usize| n.input(slot).is_some_and(|v| !graph.is_stored(v));
             match n.op {
                 Op::Shape => true,
+                Op::ConstantOfShape(_) => computed(0),
                 Op::Reshape(_) | Op::Expand | Op::Slice(_) | Op::Split(_) | Op::Pad(_) | Op::Resize(_) | Op::Gather(_) => {
                     (1..n.inputs.len()).any(computed)
                 }

@@ -1,6 +1,6 @@
 //! Walks the graph in order, slices stored tensors, lets each operator rewrite its node, and checks every new shape.
 
-use std::collections::{HashMap, HashSet};
+use std::collections::{BTreeMap, HashMap, HashSet};
 
 use super::Kept;
 use crate::error::Result;
@@ -24,6 +24,10 @@ pub(crate) struct Rewriter<'a> {
     /// Operands of this node that were replaced.
     replaced: HashMap<usize, Fact>,
     names: HashSet<String>,
+    /// Facts at other sizes of what the file leaves open, once somebody asked; `None` where the network has none there.
+    elsewhere: Option<Option<Facts>>,
+    /// Nodes to go before the node at a position.
+    inserted: BTreeMap<usize, Vec<NodeProto>>,
     /// Additions that are left out, and what their readers read instead.
     skipped: HashMap<NodeId, ValueId>,
     instead: HashMap<ValueId, ValueId>,
@@ -42,6 +46,8 @@ impl<'a> Rewriter<'a> {
             new,
             replaced: HashMap::new(),
             names: graph.values.iter().map(|v| v.name.clone()).collect(),
+            elsewhere: None,
+            inserted: BTreeMap::new(),
             skipped: HashMap::new(),
             instead: HashMap::new(),
         }
@@ -90,6 +96,13 @@ impl<'a> Rewriter<'a> {
                 )));
             }
         }
+        if !self.inserted.is_empty() {
+            let graph = self.model.graph_proto_mut();
+            for (position, node) in std::mem::take(&mut graph.node).into_iter().enumerate() {
+                graph.node.extend(self.inserted.remove(&position).unwrap_or_default());
+                graph.node.push(node);
+            }
+        }
         Ok(self.model)
     }
 
@@ -128,7 +141,11 @@ impl<'a> Rewriter<'a> {
     fn infer(&mut self) -> Result<()> {
         let node = self.node;
         let known = node.inputs.iter().flatten().all(|v| self.facts.get(*v).is_some());
-        if matches!(node.op, Op::Opaque(_)) || !known {
+        if matches!(node.op, Op::Opaque(_)) {
+            // Its operands are frozen, but for numbers computed from shapes.
+            return self.check_numbers(&[]);
+        }
+        if !known {
             return Ok(());
         }
         let op = Op::parse(&self.model.graph_proto().node[node.position], self.old.opset())?;
@@ -158,9 +175,9 @@ impl<'a> Rewriter<'a> {
     }
 
     /// Numbers computed from shapes may enter a computation on data only if pruning leaves them as they are.
-    fn check_numbers(&self, results: &[Option<Fact>]) -> Result<()> {
+    fn check_numbers(&mut self, results: &[Option<Fact>]) -> Result<()> {
         let constant = |f: &Option<Fact>| f.as_ref().is_none_or(|f| f.constant.is_some());
-        if results.iter().all(constant) {
+        if !results.is_empty() && results.iter().all(constant) {
             return Ok(());
         }
         let node = self.node;
@@ -177,14 +194,35 @@ impl<'a> Rewriter<'a> {
                 continue;
             }
             let after = self.new_fact(slot).and_then(|f| f.constant.as_deref());
-            if let Some(before) = self.facts.constant(v).filter(|&b| Some(b) != after) {
-                let shape = &before.shape;
-                return Err(
-                    node.error(format!("it computes with `{}` {shape:?}, which depends on channel counts", self.graph.value(v).name))
-                );
+            let Some(before) = self.facts.constant(v).filter(|&b| Some(b) != after) else { continue };
+            let name = &self.graph.value(v).name;
+            // What the network computes with stays the number it was, if it is that at every size of the inputs.
+            if !self.is_read_inside(v) && self.holds_at_other_sizes(v) {
+                let stored = self.unused_name(&format!("{name}_was"));
+                self.model.add_initializer(&stored, before);
+                self.set_input(slot, stored);
+                self.replaced.insert(slot, Fact::constant(before.clone()));
+                continue;
             }
+            return Err(node.error(format!("it computes with `{name}` {:?}, which depends on channel counts", before.shape)));
         }
         Ok(())
+    }
+
+    /// The node may read `v` inside a sub-graph, where its name cannot be replaced.
+    fn is_read_inside(&self, v: ValueId) -> bool {
+        let own = &self.old.graph_proto().node[self.node.position].input;
+        matches!(self.node.op, Op::Opaque(_)) && !own.contains(&self.graph.value(v).name)
+    }
+
+    /// The constant that `v` is does not depend on the sizes that the file leaves open.
+    fn holds_at_other_sizes(&mut self, v: ValueId) -> bool {
+        let (old, graph, facts) = (self.old, self.graph, self.facts);
+        let other = self.elsewhere.get_or_insert_with(|| {
+            let shapes = facts.other_sizes(old, graph)?;
+            Facts::infer(old, graph, &shapes).ok()
+        });
+        other.as_ref().is_some_and(|o| o.constant(v) == facts.constant(v))
     }
 
     fn new_fact(&self, slot: usize) -> Option<&Fact> {
@@ -233,6 +271,11 @@ impl<'a> Rewriter<'a> {
     /// Integers at input `slot` before.
     pub(crate) fn old_ints(&self, slot: usize) -> Option<Vec<i64>> {
         self.node.input(slot).and_then(|v| self.facts.constant(v)).and_then(Tensor::to_i64)
+    }
+
+    /// Integers at input `slot` now.
+    pub(crate) fn new_ints(&self, slot: usize) -> Option<Vec<i64>> {
+        self.new_fact(slot).and_then(|f| f.constant.as_deref()).and_then(Tensor::to_i64)
     }
 
     /// Input `slot` is stored in the file.
@@ -301,19 +344,74 @@ impl<'a> Rewriter<'a> {
         let shape = if scalar { vec![] } else { vec![values.len()] };
         let data = if narrow { Data::I32(values.iter().map(|&v| v as i32).collect()) } else { Data::I64(values) };
         let tensor = Tensor::new(shape, data);
+        if let Some(name) = self.patched(slot, &tensor)? {
+            self.set_input(slot, name);
+            self.replaced.insert(slot, Fact::constant(tensor));
+            return Ok(());
+        }
         let base = match self.node.input(slot) {
             Some(v) => format!("{}_pruned", self.graph.value(v).name),
             None => format!("{}_input_{slot}", self.node.name),
         };
         let name = self.unused_name(&base);
         self.model.add_initializer(&name, &tensor);
+        self.set_input(slot, name);
+        self.replaced.insert(slot, Fact::constant(tensor));
+        Ok(())
+    }
+
+    fn set_input(&mut self, slot: usize, name: String) {
         let inputs = &mut self.proto().input;
         if inputs.len() <= slot {
             inputs.resize(slot + 1, String::new());
         }
         inputs[slot] = name;
-        self.replaced.insert(slot, Fact::constant(tensor));
-        Ok(())
+    }
+
+    /// A shape that the graph joins from parts is joined again with the parts that changed replaced, so that what it computes
+    /// from the sizes of its inputs stays computed. `None` where input `slot` is not joined, or nothing of it would remain.
+    fn patched(&mut self, slot: usize, wanted: &Tensor) -> Result<Option<String>> {
+        let Some(joined) = self.joined(slot) else { return Ok(None) };
+        let mut start = 0;
+        let mut parts: Vec<(Option<ValueId>, Tensor)> = Vec::new();
+        for &part in joined.inputs.iter().flatten() {
+            let Some(now) = self.new[part.index()].as_ref().and_then(|f| f.constant.clone()) else { return Ok(None) };
+            if now.shape.len() != 1 || start + now.len() > wanted.len() || now.data.dtype() != wanted.data.dtype() {
+                return Ok(None);
+            }
+            let piece = wanted.select(0, &(start..start + now.len()).collect::<Vec<_>>());
+            start += now.len();
+            parts.push(((*now == piece).then_some(part), piece));
+        }
+        let computed = |p: &(Option<ValueId>, Tensor)| p.0.is_some_and(|v| !self.graph.is_stored(v));
+        if start != wanted.len() || !parts.iter().any(computed) {
+            return Ok(None);
+        }
+        let mut proto = self.model.graph_proto().node[joined.position].clone();
+        let base = format!("{}_pruned", joined.name);
+        for (k, (kept, piece)) in parts.into_iter().enumerate() {
+            if kept.is_none() {
+                let name = self.unused_name(&format!("{base}_{k}"));
+                self.model.add_initializer(&name, &piece);
+                proto.input[k] = name;
+            }
+        }
+        let name = self.unused_name(&base);
+        proto.name = Some(name.clone());
+        proto.output = vec![name.clone()];
+        self.inserted.entry(self.node.position).or_default().push(proto);
+        Ok(Some(name))
+    }
+
+    /// The `Concat` that computes input `slot`.
+    fn joined(&self, slot: usize) -> Option<&'a Node> {
+        let producer = self.node.input(slot).and_then(|v| self.graph.producer(v))?;
+        (matches!(producer.op, Op::Concat(_)) && producer.inputs.iter().all(Option::is_some)).then_some(producer)
+    }
+
+    /// Input `slot` can be made other integers without storing what follows from the sizes of the graph's inputs.
+    pub(crate) fn can_patch(&self, slot: usize) -> bool {
+        self.is_stored(slot) || self.joined(slot).is_some()
     }
 
     fn unused_name(&mut self, base: &str) -> String {

@@ -3,7 +3,7 @@
 use std::collections::{BTreeMap, HashMap};
 
 use super::Kept;
-use crate::coupling::Groups;
+use crate::coupling::{Groups, Statistic};
 use crate::decision::Decision;
 use crate::error::{Error, Result};
 use crate::facts::Facts;
@@ -21,11 +21,17 @@ use crate::tensor::{Data, Tensor};
 pub fn masked_twin(model: &Model, graph: &Graph, facts: &Facts, groups: &Groups, decision: &Decision) -> Result<Model> {
     decision.check(groups)?;
     let kept = Kept::new(facts, groups, decision);
-    let mut twin = Twin { graph, facts, model: model.clone(), masks: HashMap::new(), before: BTreeMap::new() };
+    let mut twin = Twin { graph, facts, model: model.clone(), masks: HashMap::new(), before: BTreeMap::new(), after: BTreeMap::new() };
     for c in &groups.contractions {
         let Some(value) = graph.node(c.node).input(c.slot) else { continue };
         if let Some(keep) = kept.get(value, c.axis) {
             twin.mask(c.node, c.slot, value, c.axis, keep)?;
+        }
+    }
+    for s in &groups.statistics {
+        let keep = graph.node(s.node).input(0).and_then(|v| kept.get(v, s.axis));
+        if let Some(keep) = keep {
+            twin.statistic(s, keep);
         }
     }
     for &b in &decision.removed_branches {
@@ -47,6 +53,8 @@ struct Twin<'a> {
     masks: HashMap<(ValueId, usize, bool), String>,
     /// New nodes by the position of the node they go before.
     before: BTreeMap<usize, Vec<NodeProto>>,
+    /// New nodes by the position of the node they come after.
+    after: BTreeMap<usize, Vec<NodeProto>>,
 }
 
 impl Twin<'_> {
@@ -102,6 +110,50 @@ impl Twin<'_> {
         Ok(())
     }
 
+    /// The node reads the coordinates that stay, and they go back to their places. The others get any value: what reads them is
+    /// masked.
+    fn statistic(&mut self, s: &Statistic, keep: &[usize]) {
+        let node = self.graph.node(s.node);
+        let ints = |v: &[usize]| Tensor::vec_i64(v.iter().map(|&k| k as i64).collect());
+        for &(slot, axis) in [(0, s.axis)].iter().chain(&s.parameters) {
+            let current = self.model.graph_proto().node[node.position].input.get(slot).cloned().unwrap_or_default();
+            if current.is_empty() {
+                continue;
+            }
+            let gathered = self.gather(&format!("{}/kept_{slot}_{axis}", node.name), &current, &ints(keep), axis);
+            let name = gathered.output[0].clone();
+            self.before.entry(node.position).or_default().push(gathered);
+            self.model.graph_proto_mut().node[node.position].input[slot] = name;
+        }
+        if s.carried {
+            let dim = node.input(0).and_then(|v| self.facts.shape(v)).map_or(0, |d| d[s.axis]);
+            let back: Vec<usize> = (0..dim).map(|c| keep.binary_search(&c).unwrap_or(0)).collect();
+            let inner = self.unused(&format!("{}/of_kept_{}", node.name, s.axis));
+            let output = std::mem::replace(&mut self.model.graph_proto_mut().node[node.position].output[0], inner.clone());
+            let mut gathered = self.gather(&format!("{}/back_{}", node.name, s.axis), &inner, &ints(&back), s.axis);
+            gathered.output = vec![output];
+            self.after.entry(node.position).or_default().insert(0, gathered);
+        }
+    }
+
+    fn gather(&mut self, base: &str, input: &str, indices: &Tensor, axis: usize) -> NodeProto {
+        let (at, output) = (self.unused(&format!("{base}/at")), self.unused(base));
+        self.model.add_initializer(&at, indices);
+        NodeProto {
+            name: Some(output.clone()),
+            op_type: Some("Gather".into()),
+            input: vec![input.to_owned(), at],
+            output: vec![output],
+            attribute: vec![AttributeProto {
+                name: Some("axis".into()),
+                r#type: Some(AttributeType::Int as i32),
+                i: Some(axis as i64),
+                ..Default::default()
+            }],
+            ..Default::default()
+        }
+    }
+
     fn unused(&self, base: &str) -> String {
         let mut name = base.to_owned();
         while self.graph.find(&name).is_some() || self.model.initializers().any(|t| t.name() == name) {
@@ -116,6 +168,7 @@ impl Twin<'_> {
         for (position, node) in nodes.into_iter().enumerate() {
             graph.node.extend(self.before.remove(&position).unwrap_or_default());
             graph.node.push(node);
+            graph.node.extend(self.after.remove(&position).unwrap_or_default());
         }
         self.model
     }

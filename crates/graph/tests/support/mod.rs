@@ -3,7 +3,7 @@
 
 pub mod text;
 
-use secateur_graph::{Decision, Facts, Graph, Groups, InputShapes, Model};
+use secateur_graph::{Decision, Facts, Graph, Groups, InputShapes, Model, Slabs};
 use tract_onnx::prelude::*;
 
 /// A small generator of pseudo-random numbers (xorshift64*), so that tests depend on nothing else.
@@ -49,9 +49,13 @@ impl Analysed {
     }
 
     pub fn with(model: Model, shapes: &InputShapes) -> secateur_graph::Result<Self> {
+        Self::with_slabs(model, shapes, Slabs::default())
+    }
+
+    pub fn with_slabs(model: Model, shapes: &InputShapes, slabs: Slabs) -> secateur_graph::Result<Self> {
         let graph = Graph::new(&model)?;
         let facts = Facts::infer(&model, &graph, shapes)?;
-        let groups = Groups::analyse(&model, &graph, &facts)?;
+        let groups = Groups::with_slabs(&model, &graph, &facts, slabs)?;
         Ok(Self { model, graph, facts, groups })
     }
 

@@ -254,6 +254,56 @@ impl Builder {
                 input.push(self.tensor(format!("{name}.scale"), vec![c], 1.0, 0.5));
                 ("LayerNormalization", vec![int("axis", -1)])
             }
+            "lrn" => ("LRN", vec![int("size", l.int("size", 3)), float("alpha", 0.5), float("bias", 1.0)]),
+            "instancenorm" => {
+                let c = self.shape(l.operands[0])[1];
+                input.push(self.tensor(format!("{name}.scale"), vec![c], 1.0, 0.5));
+                input.push(self.tensor(format!("{name}.shift"), vec![c], 0.0, 0.5));
+                ("InstanceNormalization", vec![])
+            }
+            "depthtospace" | "spacetodepth" => {
+                let mut attributes = vec![int("blocksize", l.int("block", 2))];
+                if let Some(mode) = l.get("mode") {
+                    attributes.push(string("mode", mode));
+                }
+                (if l.op == "depthtospace" { "DepthToSpace" } else { "SpaceToDepth" }, attributes)
+            }
+            "tile" => {
+                input.push(self.constant(format!("{name}.repeats"), l.ints("by")));
+                ("Tile", vec![])
+            }
+            "fill" => {
+                // An operand is a computed shape.
+                if l.get("shape").is_some() {
+                    input.push(self.constant(format!("{name}.shape"), l.ints("shape")));
+                }
+                let value = Tensor::f32([1], vec![l.int("value", 0) as f32]).encode("");
+                let attribute = AttributeProto {
+                    name: Some("value".into()),
+                    r#type: Some(AttributeType::Tensor as i32),
+                    t: Some(value),
+                    ..Default::default()
+                };
+                ("ConstantOfShape", vec![attribute])
+            }
+            "lstm" | "gru" | "rnn" => {
+                let features = self.shape(l.operands[0])[2];
+                let (hidden, directions) = (l.int("hidden", 4) as usize, l.int("directions", 1) as usize);
+                let gates = [4, 3, 1][["lstm", "gru", "rnn"].iter().position(|o| *o == l.op).unwrap()];
+                let states: Vec<String> = input.drain(1..).collect();
+                input.push(self.tensor(format!("{name}.w"), vec![directions, gates * hidden, features], 0.0, 0.7));
+                input.push(self.tensor(format!("{name}.r"), vec![directions, gates * hidden, hidden], 0.0, 0.7));
+                input.push(self.tensor(format!("{name}.b"), vec![directions, 2 * gates * hidden], 0.0, 0.5));
+                if !states.is_empty() {
+                    input.push(String::new());
+                    input.extend(states);
+                }
+                let mut attributes = vec![int("hidden_size", hidden as i64)];
+                if directions == 2 {
+                    attributes.push(string("direction", "bidirectional"));
+                }
+                (["LSTM", "GRU", "RNN"][["lstm", "gru", "rnn"].iter().position(|o| *o == l.op).unwrap()], attributes)
+            }
             "resize" => {
                 let s = l.int("scale", 2) as f32;
                 self.model.add_initializer(&format!("{name}.scales"), &Tensor::f32([4], vec![1.0, 1.0, s, s]));
@@ -289,6 +339,10 @@ fn int(name: &str, i: i64) -> AttributeProto {
 
 fn ints(name: &str, values: &[i64]) -> AttributeProto {
     AttributeProto { name: Some(name.into()), r#type: Some(AttributeType::Ints as i32), ints: values.to_vec(), ..Default::default() }
+}
+
+fn float(name: &str, f: f32) -> AttributeProto {
+    AttributeProto { name: Some(name.into()), r#type: Some(AttributeType::Float as i32), f: Some(f), ..Default::default() }
 }
 
 fn string(name: &str, value: &str) -> AttributeProto {

@@ -35,7 +35,17 @@ use crate::run::{At, Run, unsupported};
 /// Names node, operator and remedy.
 pub(crate) fn check(node: &Node) -> Result<()> {
     match &node.op {
-        Op::Where | Op::Shape | Op::ConstantOfShape(_) | Op::Range | Op::Opaque(_) => Err(unsupported(
+        Op::Where
+        | Op::Shape
+        | Op::ConstantOfShape(_)
+        | Op::Range
+        | Op::InstanceNormalization(_)
+        | Op::GroupNormalization(_)
+        | Op::Lrn(_)
+        | Op::Recurrent(_)
+        | Op::DepthSpace(_)
+        | Op::Tile
+        | Op::Opaque(_) => Err(unsupported(
             node,
             "no forward and backward is written for it; export the network without it, or use a part of the network that ends before it"
                 .into(),
@@ -81,7 +91,17 @@ fn node_step<B: Kernels>(at: &mut At<'_, '_, B>) -> Result<()> {
         Op::Resize(op) => resize::forward(op, at),
         Op::Expand => reshape::expand(at),
         Op::Constant => Ok(()),
-        Op::Where | Op::Shape | Op::ConstantOfShape(_) | Op::Range | Op::Opaque(_) => check(at.node),
+        Op::Where
+        | Op::Shape
+        | Op::ConstantOfShape(_)
+        | Op::Range
+        | Op::InstanceNormalization(_)
+        | Op::GroupNormalization(_)
+        | Op::Lrn(_)
+        | Op::Recurrent(_)
+        | Op::DepthSpace(_)
+        | Op::Tile
+        | Op::Opaque(_) => check(at.node),
     }
 }
 

@@ -20,8 +20,8 @@ use survey::Survey;
 pub fn run(a: &InspectArgs, shared: &Shared) -> Result<()> {
     let model = load_model(&a.model)?;
     let opset = model.opset();
-    let analysis = Analysis::new(model, &shapes(a.shapes.batch as usize, &a.shapes.shape))?;
-    let survey = Survey::of(&analysis, &a.model, opset);
+    let (analysis, assumed) = Analysis::completed(model, &shapes(a.shapes.batch as usize, &a.shapes.shape))?;
+    let survey = Survey { assumed, ..Survey::of(&analysis, &a.model, opset) };
     if shared.json { output::json("inspect", &survey) } else { output::say(&text::render(&survey, a.all)) }
 }
 

@@ -17,6 +17,12 @@ pub struct Survey {
     pub opset: i64,
     pub inputs: Vec<Port>,
     pub outputs: Vec<Port>,
+    /// Shapes taken for inputs of which the file leaves the size open.
+    pub assumed: Vec<graph::AssumedShape>,
+    /// Share of the layers' weights that can be removed.
+    pub prunable_params: f64,
+    /// Share of the layers' multiply-accumulates that can be removed.
+    pub prunable_macs: f64,
     pub nodes: usize,
     pub params: u64,
     pub macs: u64,
@@ -82,6 +88,7 @@ impl Survey {
     /// Surveys `a`, read from `path`.
     pub fn of(a: &Analysis, path: &Path, opset: i64) -> Self {
         let costs = a.costs();
+        let coverage = graph::coverage(&a.graph, &a.facts, &a.groups);
         let port = |v: &graph::ValueId| Port { name: a.graph.value(*v).name.clone(), shape: a.facts.shape(*v).map(<[usize]>::to_vec) };
         let layers: Vec<(NodeId, LayerRow)> = a.layers.iter().map(|l| (l.node, layer(a, &costs, l.node))).collect();
         let by_node: BTreeMap<NodeId, &LayerRow> = layers.iter().map(|(n, r)| (*n, r)).collect();
@@ -107,6 +114,9 @@ impl Survey {
             opset,
             inputs: a.graph.inputs.iter().map(port).collect(),
             outputs: a.graph.outputs.iter().map(port).collect(),
+            assumed: Vec::new(),
+            prunable_params: coverage.params_share(),
+            prunable_macs: coverage.macs_share(),
             nodes: a.graph.nodes.len(),
             params: costs.params,
             macs: costs.macs,
@@ -148,6 +158,7 @@ fn group(a: &Analysis, g: &Group) -> GroupRow {
     for n in several {
         constraints.push(format!("{n} weights' places per channel"));
     }
+    constraints.extend(g.approximations.iter().map(|a| format!("approximation: {}", a.reason)));
     GroupRow {
         name: g.name.clone(),
         channels: g.size,

@@ -43,9 +43,19 @@ fn answer(s: &Survey, free: usize, frozen: usize) -> String {
         None => format!("{} [unknown]", p.name),
     };
     let ports = |v: &[super::survey::Port]| v.iter().map(shape).collect::<Vec<_>>().join(", ");
+    let assumed: String = s
+        .assumed
+        .iter()
+        .map(|a| {
+            let dims: Vec<String> = a.shape.iter().map(ToString::to_string).collect();
+            format!("\n  the file leaves the size of `{0}` open; taken here: --shape {0}={1}", a.input, dims.join(","))
+        })
+        .collect();
     format!(
-        "{}: {can}; {frozen} frozen\n  {} parameters, {} MACs, {}, {}, opset {}\n  {} → {}",
+        "{}: {can}; {frozen} frozen; {} of the layers' weights and {} of their MACs can go\n  {} parameters, {} MACs, {}, {}, opset {}\n  {} → {}{assumed}",
         s.model.display(),
+        percent(s.prunable_params),
+        percent(s.prunable_macs),
         thousands(s.params),
         operations(s.macs),
         count(s.layers.len(), "layer"),

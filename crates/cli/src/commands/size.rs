@@ -1,0 +1,95 @@
+//! `prune --budget-params`: to a size, without data and without measuring.
+
+use std::path::{Path, PathBuf};
+
+use latency::{Runtime, TargetSpec};
+use secateur::{Run, SizeBudget, SizeReport, prune_to_size};
+use serde::Serialize;
+
+use crate::arguments::{PruneArgs, Shared};
+use crate::failure::{Failure, Result};
+use crate::files::{load_model, shapes};
+use crate::numbers::{operations, percent, thousands};
+use crate::output;
+
+#[derive(Serialize)]
+struct Body<'a> {
+    directory: &'a Path,
+    model: PathBuf,
+    report: &'a SizeReport,
+}
+
+/// Prunes to a size.
+///
+/// # Errors
+/// As [`secateur::prune_to_size`]; flags that ask for training.
+pub fn run(a: &PruneArgs, budget: SizeBudget, shared: &Shared) -> Result<()> {
+    if a.job.tuning.epochs > 0.0 {
+        return Err(Failure::Usage(
+            "--budget-params prunes by the weights alone and trains nothing: give `--epochs 0`; \
+             to fine-tune, prune to a latency with --budget, or train the result with your own tools"
+                .into(),
+        ));
+    }
+    let model = load_model(&a.job.model)?;
+    let target = a.job.target.spec();
+    let others = [TargetSpec::tract(), TargetSpec::ort()];
+    let wanted = std::iter::once(&target).chain(others.iter().filter(|o| o.kind != target.kind));
+    // A runtime that is not installed is no error as long as another can check the result.
+    let runtimes: Vec<Box<dyn Runtime>> = wanted.filter_map(|t| latency::runtime(t).ok()).collect();
+    let cut = prune_to_size(model, budget, &shapes(a.job.choice.latency_batch, &a.shape), &runtimes)?;
+    let report = cut.report;
+    let run = Run::create(&a.job.out)?;
+    let written = run.write_model("pruned.onnx", &cut.model)?;
+    if a.write_twin {
+        run.write_model("twin.onnx", &cut.twin)?;
+    }
+    run.write_json("size.json", &report)?;
+    if shared.json {
+        return output::json("prune", Body { directory: &a.job.out, model: written, report: &report });
+    }
+    output::say(&text(&report, &written))
+}
+
+fn text(r: &SizeReport, model: &Path) -> String {
+    let share = |a: u64, b: u64| percent(a as f64 / b.max(1) as f64);
+    let mut lines = vec![format!(
+        "{}: {} parameters, {} of {}; {} MACs, {} of {}",
+        model.display(),
+        thousands(r.params_after),
+        share(r.params_after, r.params_before),
+        thousands(r.params_before),
+        operations(r.macs_after),
+        share(r.macs_after, r.macs_before),
+        operations(r.macs_before)
+    )];
+    for a in &r.assumed {
+        let dims: Vec<String> = a.shape.iter().map(ToString::to_string).collect();
+        lines.push(format!("the file leaves the size of `{0}` open; taken here: --shape {0}={1}", a.input, dims.join(",")));
+    }
+    let checks = r.checks.iter().map(|c| c.relative_difference).fold(0.0, f64::max);
+    let runtime = r.checks.first().map_or("", |c| c.runtime.as_str());
+    lines.push(format!("computes what the network computes with these channels silenced: relative difference {checks:.1e} in {runtime}"));
+    for g in &r.groups {
+        for reason in &g.approximations {
+            lines.push(format!("  but for an approximation in {}: {reason}", g.name));
+        }
+    }
+    let rows: Vec<Vec<String>> = r
+        .groups
+        .iter()
+        .map(|g| {
+            let what = match &g.frozen {
+                Some(reason) => reason.clone(),
+                None if g.kept == g.channels => "all stay".into(),
+                None => String::new(),
+            };
+            vec![g.name.clone(), g.channels.to_string(), g.kept.to_string(), what]
+        })
+        .collect();
+    lines.push(String::new());
+    lines.push(output::table(&["group", "channels", "kept", ""], &rows, &[3]));
+    lines.push(String::new());
+    lines.push("the weights are as they were: train it, or judge it as it is".into());
+    lines.join("\n")
+}

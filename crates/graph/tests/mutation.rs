@@ -1,0 +1,107 @@
+//! Damaged files are refused with a cause, or read: never a panic, a hang, or memory out of proportion. The longer run over
+//! real files is `cargo run --release --example mutate`.
+#![allow(clippy::unwrap_used)]
+
+#[path = "support/mutate.rs"]
+mod mutated;
+mod support;
+
+use mutated::{Outcome, judge, mutate};
+use support::text::parse;
+
+/// Networks with most operators in them.
+const NETWORKS: [&str; 4] = [
+    "in x Nx3x8x8
+     a = conv x out=8
+     n = bn a
+     d = conv n group=8
+     p, q = split d sizes=3,5
+     r = slice d start=2 end=7
+     c = concat p q r
+     g = gap c
+     e = conv g out=13 k=1
+     t = sigmoid e
+     m = mul c t
+     u = resize m
+     f = flatten u
+     y = gemm f out=4
+     out y",
+    "in x Nx3x4x4
+     a = conv x out=8
+     r = reshape a to=0,2,4,4,4
+     t = transpose r perm=0,2,1,3,4
+     u = reshape t to=0,-1,4,4
+     s = shape u
+     k = gather s at=0 axis=0
+     c = constant values=128
+     j = concat k c axis=0
+     f = reshape u j
+     y = gemm f out=4
+     out y",
+    "in x 5x2x6
+     a = linear x out=8
+     l = lstm a hidden=4 directions=2
+     t = transpose l perm=0,2,1,3
+     r = reshape t to=0,0,-1
+     n = layernorm r
+     q = linear n out=8
+     h = reshape q to=0,0,2,4
+     v = transpose h perm=0,2,1,3
+     w = transpose h perm=0,2,3,1
+     m = matmul v w
+     p = softmax m axis=3
+     o = matmul p v
+     y = mean o axes=1
+     out y",
+    "in x Nx3x8x8
+     p = pad x spatial=1
+     a = convt p out=6 group=3 k=2
+     b = lrn a
+     c = instancenorm b
+     d = pad c before=1 after=1
+     e = depthtospace d
+     f = spacetodepth e
+     g = tile f by=1,2,1,1
+     h = gather g at=0,3,5
+     i = prelu h
+     m = maxpool i
+     y = sum m axes=1
+     out y",
+];
+
+fn run(name: &str, file: &[u8], seeds: std::ops::Range<u64>) -> (usize, usize) {
+    let (mut read, mut refused) = (0, 0);
+    for seed in seeds {
+        match judge(mutate(file, seed)) {
+            Outcome::Read => read += 1,
+            Outcome::Refused(_) => refused += 1,
+            Outcome::Broken(why) => panic!("{name}, seed {seed}: {why}"),
+        }
+    }
+    (read, refused)
+}
+
+#[test]
+fn damaged_networks_are_read_or_refused() {
+    for (k, text) in NETWORKS.iter().enumerate() {
+        let file = parse(text).to_bytes().unwrap();
+        assert_eq!(judge(file.clone()), Outcome::Read, "network {k}");
+        let (read, refused) = run(&format!("network {k}"), &file, 0..400);
+        // Both happen, or the mutations are of no use.
+        assert!(read > 20 && refused > 20, "network {k}: {read} read, {refused} refused");
+    }
+}
+
+#[test]
+fn damaged_real_files_are_read_or_refused() {
+    let Some(folder) = std::env::var_os("SECATEUR_DATA") else {
+        println!("skipped: SECATEUR_DATA is not set");
+        return;
+    };
+    let mut files: Vec<_> = std::fs::read_dir(std::path::Path::new(&folder).join("corpus")).unwrap().map(|e| e.unwrap().path()).collect();
+    files.sort();
+    for path in files.iter().filter(|p| p.extension().is_some_and(|e| e == "onnx")) {
+        let file = std::fs::read(path).unwrap();
+        run(&path.display().to_string(), &file, 0..4);
+    }
+}
