@@ -16,7 +16,7 @@ pub enum Shape {
     Step,
     /// Samples between lie on a line.
     Line,
-    /// The probes were spent before it was known; nothing between is kept.
+    /// The probes were spent before it was known. Taken for a line, on which nothing is an edge.
     Unknown,
 }
 
@@ -39,7 +39,7 @@ pub enum Kind {
     Top,
     /// The right edge of a step: it and the next width were measured, and every wider one measured takes longer.
     Edge,
-    /// On a slope: the largest width that is cheaper by δ than the kept one above it.
+    /// On a slope (or where the probes were spent): the largest width that is cheaper by δ than the kept one above it.
     Slope,
 }
 
@@ -110,7 +110,7 @@ impl Staircase {
         let (Some(a), Some(b)) = (self.point(piece.from), self.point(piece.to)) else {
             return (self.points[above].latency_s, self.points[above].ci);
         };
-        if piece.shape != Shape::Line || self.is_slow(width) {
+        if matches!(piece.shape, Shape::Flat | Shape::Step) || self.is_slow(width) {
             return (b.latency_s, b.ci);
         }
         let t = (width - a.width) as f64 / (b.width - a.width) as f64;

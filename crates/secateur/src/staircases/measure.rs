@@ -26,9 +26,9 @@ pub struct StaircaseOptions {
 }
 
 impl Default for StaircaseOptions {
-    /// δ from the noise; a quarter of the channels per curve at most.
+    /// δ from the noise; a fifth of the channels per curve at most.
     fn default() -> Self {
-        Self { delta: None, share: 0.25, sms: None }
+        Self { delta: None, share: 0.2, sms: None }
     }
 }
 
