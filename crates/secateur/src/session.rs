@@ -156,7 +156,8 @@ impl<'a> Session<'a> {
         let text =
             format!("staircases: {} probes, an exhaustive sweep takes {}; δ {:.1} %", found.probes, found.exhaustive, 100.0 * found.delta);
         self.observer.event(Event::Note { text });
-        Ok(found)
+        // What was recorded is what a resumed run will read: go on from the same.
+        Ok(self.run.journal.recall("staircases")?.unwrap_or(found))
     }
 
     /// Measures random sub-networks and fits the table to them.
