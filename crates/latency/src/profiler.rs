@@ -113,7 +113,8 @@ impl<'a> Profiler<'a> {
     fn lookup(&self, key: &str, protocol: &Protocol) -> Result<Option<Measurement>, Error> {
         let serves = |m: &Measurement| {
             let precise = m.relative_half_width() <= protocol.precision || m.protocol.time_limit_s >= protocol.time_limit_s;
-            precise && (m.to_sentinel.is_some() || !self.against_sentinel)
+            // A command is started anew for every sample: too few of them for a ratio, and nothing to be had by measuring again.
+            precise && (m.to_sentinel.is_some() || !self.against_sentinel || m.runtime.name == "command")
         };
         Ok(self.store.get(key)?.filter(serves))
     }

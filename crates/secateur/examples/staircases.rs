@@ -7,8 +7,8 @@
 use std::path::Path;
 use std::time::Instant;
 
-use latency::staircase::{Kind, Point, Probe};
-use secateur::{Analysis, Bench, Curve, Side, Silent, StaircaseOptions, Staircases, Width, single_layer};
+use latency::staircase::{Kind, Point};
+use secateur::{Analysis, Bench, Curve, Side, Silent, StaircaseOptions, Staircases, Timed, Width, single_layer};
 
 fn main() -> Result<(), Box<dyn std::error::Error>> {
     let arguments: Vec<String> = std::env::args().skip(1).collect();
@@ -88,7 +88,7 @@ fn sweep(analysis: &Analysis, bench: &mut Bench, curve: &Curve, sentinel_s: f64)
     let models = (1..=curve.staircase.channels).map(|c| single_layer(analysis, &width(c))).collect::<secateur::Result<Vec<_>>>()?;
     let (measured, _) = bench.widths(&models, 0, &mut |_, _| {})?;
     let point = |(k, m): (usize, &latency::Measurement)| {
-        let p = Probe::at_sentinel(m, sentinel_s);
+        let p = Timed::from(m).probe(sentinel_s);
         Point { width: k + 1, latency_s: p.latency_s, ci: p.ci, asked: 1 }
     };
     Ok(measured.iter().enumerate().map(point).collect())

@@ -15,6 +15,7 @@ use crate::report::{REPORT_VERSION, Report, Row};
 use crate::run::Run;
 use crate::session::Session;
 use crate::settings::Settings;
+use crate::staircases::Staircases;
 
 /// Prunes the network of `settings` to its budget; everything is left in the new directory `out`.
 ///
@@ -127,14 +128,26 @@ pub fn apply(model: Model, plan: &Plan) -> Result<Model> {
     plan.cut.apply(model, &InputShapes::default())
 }
 
-/// Times the layers of a network on the target, without pruning anything.
+/// What is known of a network on a target.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Profile {
+    /// Latency of the network as it is, seconds.
+    pub dense_s: f64,
+    /// Its layers, timed alone and calibrated.
+    pub table: LatencyTable,
+    /// Which widths are worth keeping, where asked for.
+    pub staircases: Option<Staircases>,
+}
+
+/// Times the layers of a network on the target, without pruning anything; with `staircases`, finds those too.
 ///
 /// # Errors
 /// As [`prune`], as far as the latency table.
-pub fn profile(settings: Settings, out: &Path, observer: &mut dyn Observer) -> Result<(LatencyTable, f64)> {
+pub fn profile(settings: Settings, out: &Path, staircases: bool, observer: &mut dyn Observer) -> Result<Profile> {
     let run = Run::create(out)?;
     let mut session = Session::open(settings, run, observer)?;
     let table = session.latency_table()?;
     session.tell(Event::Note { text: format!("latency table: {}", session.table_path().display()) });
-    Ok((table, session.dense_s))
+    let staircases = staircases.then(|| session.staircases()).transpose()?;
+    Ok(Profile { dense_s: session.dense_s, table, staircases })
 }

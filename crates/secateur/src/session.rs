@@ -141,30 +141,24 @@ impl<'a> Session<'a> {
         Ok(table)
     }
 
-    /// The staircases of the dense network: which widths of its layers and groups are worth keeping on the target.
+    /// The staircases of the dense network: which widths of its layers and groups are worth keeping on the target. What the
+    /// journal holds of an earlier call is returned as it is.
     ///
     /// # Errors
     /// The runtime refuses a layer; the device is busy; [`Error::Interrupted`].
     pub fn staircases(&mut self) -> Result<Staircases> {
-        self.staircases_with(&StaircaseOptions::default())
-    }
-
-    /// As [`Session::staircases`], found as `options` say. What the journal holds of an earlier call is returned as it is.
-    ///
-    /// # Errors
-    /// As [`Session::staircases`].
-    pub fn staircases_with(&mut self, options: &StaircaseOptions) -> Result<Staircases> {
         self.stage("staircases of the layers")?;
         if let Some(found) = self.run.journal.recall("staircases")? {
             self.observer.event(Event::Recalled { what: "staircases".into() });
             return Ok(found);
         }
-        let found = Staircases::on_bench(&self.dense, options, &mut self.bench, self.observer, self.run.directory())?;
+        let found = Staircases::on_bench(&self.dense, &StaircaseOptions::default(), &mut self.bench, self.observer, self.run.directory())?;
         self.run.journal.record("staircases", &found, 0.0)?;
         let text =
             format!("staircases: {} probes, an exhaustive sweep takes {}; δ {:.1} %", found.probes, found.exhaustive, 100.0 * found.delta);
         self.observer.event(Event::Note { text });
-        Ok(found)
+        // What was recorded is what a resumed run will read: go on from the same.
+        Ok(self.run.journal.recall("staircases")?.unwrap_or(found))
     }
 
     /// Measures random sub-networks and fits the table to them.

@@ -151,6 +151,16 @@ pub struct ProfileArgs {
     /// Seed of the networks measured for calibration.
     #[arg(long, value_name = "N", default_value_t = 0)]
     pub seed: u64,
+    /// Also find the staircases: which widths of each layer and group are worth keeping, edge by edge (a minute to many, by the
+    /// number of different layers).
+    #[arg(long)]
+    pub staircases: bool,
+    /// Draw the staircases into one HTML page; implies --staircases. Must not exist.
+    #[arg(long, value_name = "FILE.html")]
+    pub plot: Option<PathBuf>,
+    /// Multiprocessors of the GPU that the target runs on, to fit tiles and waves to the staircases.
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..))]
+    pub sms: Option<u32>,
     /// Add the measurements of an exported table first.
     #[arg(long, value_name = "FILE.json")]
     pub import: Option<PathBuf>,

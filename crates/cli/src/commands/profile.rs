@@ -3,8 +3,10 @@
 use std::path::Path;
 
 use latency::TableStore;
-use secateur::{Budget, Criterion, LatencyTable, LayerCosts, Settings, default_table};
+use secateur::{Budget, Criterion, LatencyTable, LayerCosts, Profile, Settings, Staircases, default_table};
 use serde::Serialize;
+
+mod staircases;
 
 use crate::arguments::{ProfileArgs, Shared};
 use crate::failure::{Failure, Result};
@@ -24,6 +26,8 @@ struct Body<'a> {
     families: Vec<Row>,
     calibration: &'a secateur::Calibration,
     probes: secateur::Probes,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    staircases: Option<&'a Staircases>,
     table: std::path::PathBuf,
 }
 
@@ -48,8 +52,8 @@ struct Row {
 /// As [`secateur::profile`].
 pub fn run(a: &ProfileArgs, shared: &Shared) -> Result<()> {
     load_model(&a.model)?;
-    if let Some(export) = &a.export {
-        must_be_new(export)?;
+    for file in a.export.iter().chain(&a.plot) {
+        must_be_new(file)?;
     }
     let path = a.table.clone().unwrap_or_else(default_table);
     if let Some(import) = &a.import {
@@ -77,8 +81,10 @@ pub fn run(a: &ProfileArgs, shared: &Shared) -> Result<()> {
     };
     interrupt::watch()?;
     let scratch = tempfile::tempdir().map_err(|e| Failure::Other(format!("a temporary folder is needed and cannot be made: {e}")))?;
-    let result = secateur::profile(settings, &scratch.path().join("run"), &mut Progress::new(shared.quiet).without_outlook());
-    let (table, dense_s) = match result {
+    let wanted = a.staircases || a.plot.is_some();
+    let mut progress = Progress::new(shared.quiet).without_outlook();
+    let result = secateur::profile(settings, &scratch.path().join("run"), wanted, &mut progress);
+    let Profile { table, dense_s, mut staircases } = match result {
         Err(secateur::Error::Interrupted { .. }) => {
             return Err(Failure::Other(format!(
                 "stopped; what was measured is kept in {}: the same command goes on from there",
@@ -92,6 +98,14 @@ pub fn run(a: &ProfileArgs, shared: &Shared) -> Result<()> {
         if !shared.quiet {
             eprintln!("{} written to {}", count(n, "measurement"), export.display());
         }
+    }
+    if let (Some(sms), Some(found)) = (a.sms, &mut staircases) {
+        found.fit_waves(sms as usize);
+    }
+    if let (Some(plot), Some(found)) = (&a.plot, &staircases) {
+        let name = a.model.file_name().unwrap_or_default().to_string_lossy();
+        let page = found.html(&name, &spec.to_string(), &latency::Machine::detect().to_string())?;
+        graph::write_atomically(plot, page.as_bytes()).map_err(secateur::Error::from)?;
     }
     let rows = rows(&table);
     let predicted_s = table.constant() + rows.iter().map(|r| r.in_network_s).sum::<f64>();
@@ -107,6 +121,7 @@ pub fn run(a: &ProfileArgs, shared: &Shared) -> Result<()> {
             families: rows,
             calibration: &table.calibration,
             probes: table.probes,
+            staircases: staircases.as_ref(),
             table: path,
         };
         return output::json("profile", body);
@@ -120,7 +135,15 @@ pub fn run(a: &ProfileArgs, shared: &Shared) -> Result<()> {
         count(table.probes.measured, "measurement"),
         table.probes.cached
     ))?;
-    output::say(&format!("latency table {}", path.display()))
+    output::say(&format!("latency table {}", path.display()))?;
+    match &staircases {
+        Some(found) => output::say(&staircases::text(found))?,
+        None => output::say("which widths are worth keeping: --staircases, or --plot FILE.html")?,
+    }
+    match &a.plot {
+        Some(plot) => output::say(&format!("\ncurves drawn in {}", plot.display())),
+        None => Ok(()),
+    }
 }
 
 fn make_folder(path: &Path) -> Result<()> {

@@ -16,7 +16,7 @@ pub enum Shape {
     Step,
     /// Samples between lie on a line.
     Line,
-    /// The probes were spent before it was known; nothing between is kept.
+    /// The probes were spent before it was known. Taken for a line, on which nothing is an edge.
     Unknown,
 }
 
@@ -39,7 +39,7 @@ pub enum Kind {
     Top,
     /// The right edge of a step: it and the next width were measured, and every wider one measured takes longer.
     Edge,
-    /// On a slope: the largest width that is cheaper by δ than the kept one above it.
+    /// On a slope (or where the probes were spent): the largest width that is cheaper by δ than the kept one above it.
     Slope,
 }
 
@@ -54,8 +54,8 @@ pub struct Kept {
     pub ci: (f64, f64),
     /// Why.
     pub kind: Kind,
-    /// Interval of the latency of the cheapest wider width measured as a share of this one's.
-    pub rise: (f64, f64),
+    /// Interval of the latency of the cheapest wider width measured as a share of this one's; `None` at the top.
+    pub rise: Option<(f64, f64)>,
     /// The rise exceeds δ beyond the noise. An edge that is not certain is *undecided*: repeated, and still within the noise.
     pub certain: bool,
 }
@@ -110,7 +110,7 @@ impl Staircase {
         let (Some(a), Some(b)) = (self.point(piece.from), self.point(piece.to)) else {
             return (self.points[above].latency_s, self.points[above].ci);
         };
-        if piece.shape != Shape::Line || self.is_slow(width) {
+        if matches!(piece.shape, Shape::Flat | Shape::Step) || self.is_slow(width) {
             return (b.latency_s, b.ci);
         }
         let t = (width - a.width) as f64 / (b.width - a.width) as f64;
@@ -154,10 +154,7 @@ impl Staircase {
             let below = kept.last().is_none_or(|k| latency_s * (1.0 + self.delta) < k.latency_s);
             if below {
                 let here = Point { width, latency_s, ci, asked: 0 };
-                let rise = cheapest.map_or((f64::INFINITY, f64::INFINITY), |c| {
-                    let (_, lo, hi) = here.log_ratio(&c);
-                    (lo.exp(), hi.exp())
-                });
+                let rise = cheapest.map(|c| here.log_ratio(&c)).map(|(_, lo, hi)| (lo.exp(), hi.exp()));
                 let sides = measured.is_some() && self.point(width + 1).is_some();
                 let beyond = cheapest.map(|c| Rises::between(&here, &c, self.delta));
                 let literal = cheapest.is_some_and(|c| c.latency_s > (1.0 + self.delta) * latency_s);

@@ -26,8 +26,6 @@ mod search;
 
 use serde::{Deserialize, Serialize};
 
-use crate::measurement::Measurement;
-
 pub use curve::{Kept, Kind, Piece, Shape, Staircase};
 pub use fit::{TileModel, Tiling, fit_tiles};
 pub use search::{Search, find};
@@ -39,17 +37,6 @@ pub struct Probe {
     pub latency_s: f64,
     /// Its interval, seconds.
     pub ci: (f64, f64),
-}
-
-impl Probe {
-    /// A measurement as if the sentinel had taken `sentinel_s` seconds, so that batches compare; its own median where there was
-    /// no sentinel.
-    pub fn at_sentinel(m: &Measurement, sentinel_s: f64) -> Self {
-        match m.to_sentinel {
-            Some(r) => Self { latency_s: r.ratio * sentinel_s, ci: (r.ci.0 * sentinel_s, r.ci.1 * sentinel_s) },
-            None => Self { latency_s: m.median_s, ci: m.ci },
-        }
-    }
 }
 
 /// One measured width of a curve.

@@ -16,7 +16,7 @@ const LINE_SHARE: f64 = 0.1;
 /// Rise between neighbouring samples of a line, `ln`, at most: it could hide a step of this height.
 const HIDDEN: f64 = 0.3;
 /// Probes that a narrow curve may take whatever its share.
-const LEAST_PROBES: usize = 8;
+const LEAST_PROBES: usize = 6;
 /// Steps seen to be flat in the middle before the middle is taken for granted in steps of the same length.
 const CONFIRMED: usize = 2;
 
@@ -82,9 +82,6 @@ impl Search {
         }
         let mut wanted: BTreeSet<usize> = (1..).map(|k| k * cell).take_while(|&c| c < channels).collect();
         wanted.extend([1, channels]);
-        if channels > 4 && channels <= cell {
-            wanted.insert(round_between(0, channels, None));
-        }
         Self {
             channels,
             probing,
@@ -190,7 +187,8 @@ impl Search {
         let best = self.cheapest(b);
         let rise = self.rises(&left, &best);
         let fall = self.rises(&best, &left);
-        if !line && (rise == Rises::Open || fall == Rises::Open) {
+        // Only neighbours are worth repeating: between others, what is open is bisected until it is a matter of neighbours.
+        if b == a + 1 && !line && (rise == Rises::Open || fall == Rises::Open) {
             let again = self.repeatable(&[left, best]);
             if !again.is_empty() {
                 return Outcome::Need(again);
@@ -202,8 +200,6 @@ impl Search {
         if let Some(width) = check {
             return self.check(a, b, width);
         }
-        // What noise leaves open is looked at more closely; it is flat only where that is decided, or likely and not
-        // more than likely.
         let level = |r: Rises, low: &Point, high: &Point| {
             r == Rises::No || (r == Rises::Open && high.latency_s <= low.latency_s * (1.0 + self.probing.delta))
         };

@@ -24,14 +24,14 @@ impl GroupStaircase {
             let (latency_s, ci) = all[count - 1];
             if edges.last().is_none_or(|k| latency_s * (1.0 + delta) < k.latency_s) {
                 let wider = cheapest.map(|c| all[c - 1]);
-                let rise = wider.map_or((f64::INFINITY, f64::INFINITY), |(_, w)| (w.0 / ci.1, w.1 / ci.0));
+                let rise = wider.map(|(_, w)| (w.0 / ci.1, w.1 / ci.0));
                 let literal = wider.is_some_and(|(w, _)| w > (1.0 + delta) * latency_s);
                 let kind = match count == group.size {
                     true => Kind::Top,
                     false if literal && edge_of_a_part(count) => Kind::Edge,
                     false => Kind::Slope,
                 };
-                let certain = kind == Kind::Top || (kind == Kind::Edge && rise.0 > 1.0 + delta);
+                let certain = kind == Kind::Top || (kind == Kind::Edge && rise.is_some_and(|r| r.0 > 1.0 + delta));
                 edges.push(Kept { width: count, latency_s, ci, kind, rise, certain });
             }
             if cheapest.is_none_or(|c| latency_s <= all[c - 1].0) {

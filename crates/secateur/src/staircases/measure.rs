@@ -4,7 +4,7 @@ use std::collections::{BTreeSet, HashMap, HashSet};
 use std::path::Path;
 
 use latency::staircase::{Probe, Probing, Search};
-use latency::{Measurement, ModelBytes, Tiling, fit_tiles};
+use latency::{Measurement, ModelBytes, Tiling, ToSentinel, fit_tiles};
 use serde::{Deserialize, Serialize};
 
 use super::lines::{Line, lines};
@@ -21,14 +21,12 @@ pub struct StaircaseOptions {
     pub delta: Option<f64>,
     /// Probes per curve at most, as a share of its channels.
     pub share: f64,
-    /// Multiprocessors of the GPU that the target runs on, for the tile and wave model.
-    pub sms: Option<usize>,
 }
 
 impl Default for StaircaseOptions {
-    /// δ from the noise; a quarter of the channels per curve at most.
+    /// δ from the noise; a fifth of the channels per curve at most.
     fn default() -> Self {
-        Self { delta: None, share: 0.25, sms: None }
+        Self { delta: None, share: 0.2 }
     }
 }
 
@@ -50,6 +48,29 @@ pub struct Width {
     pub asked: usize,
 }
 
+/// What measuring a layer at a width gave.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct Timed {
+    /// Estimate and interval, seconds.
+    pub own: Probe,
+    /// Against the sentinel of the same rounds.
+    pub to_sentinel: Option<ToSentinel>,
+}
+
+impl From<&Measurement> for Timed {
+    fn from(m: &Measurement) -> Self {
+        Self { own: Probe { latency_s: m.median_s, ci: m.ci }, to_sentinel: m.to_sentinel }
+    }
+}
+
+impl Timed {
+    /// As if the sentinel had taken `sentinel_s` seconds, so that batches compare; as it is where there was no sentinel.
+    pub fn probe(&self, sentinel_s: f64) -> Probe {
+        let relative = |r: ToSentinel| Probe { latency_s: r.ratio * sentinel_s, ci: (r.ci.0 * sentinel_s, r.ci.1 * sentinel_s) };
+        self.to_sentinel.map_or(self.own, relative)
+    }
+}
+
 impl Staircases {
     /// Finds the staircases of `analysis`. `measure` gets layers at widths, each once, and gives their measurements in order,
     /// with the number of them that were found in a table.
@@ -59,7 +80,7 @@ impl Staircases {
     pub fn find(
         analysis: &Analysis,
         options: &StaircaseOptions,
-        measure: &mut dyn FnMut(&[Width]) -> Result<(Vec<Measurement>, usize)>,
+        measure: &mut dyn FnMut(&[Width]) -> Result<(Vec<Timed>, usize)>,
     ) -> Result<Self> {
         let (lines, groups) = lines(analysis)?;
         let mut found = Self { delta: options.delta.unwrap_or(LEAST_DELTA), ..Self::default() };
@@ -83,10 +104,9 @@ impl Staircases {
             found.probes += distinct.len() - again;
             found.cached += cached.saturating_sub(again);
             if first {
-                found.sentinel_s = median(measured.iter().map(|m| m.to_sentinel.map_or(1.0, |s| s.sentinel_s)));
+                found.sentinel_s = median(measured.iter().map(|m| m.to_sentinel.map_or(f64::NAN, |s| s.sentinel_s)));
             }
-            let by_width: HashMap<Width, Probe> =
-                distinct.iter().zip(&measured).map(|(w, m)| (*w, Probe::at_sentinel(m, found.sentinel_s))).collect();
+            let by_width: HashMap<Width, Probe> = distinct.iter().zip(&measured).map(|(w, m)| (*w, m.probe(found.sentinel_s))).collect();
             if first {
                 let half = |p: &Probe| (p.ci.1 - p.ci.0) / 2.0 / p.latency_s;
                 found.noise = median(by_width.values().map(half));
@@ -103,7 +123,7 @@ impl Staircases {
             }
         }
         for (line, search) in lines.iter().zip(searches) {
-            found.curves.push(curve(analysis, line, search, options.sms));
+            found.curves.push(curve(analysis, line, search));
         }
         found.groups =
             groups.iter().map(|(g, parts)| GroupStaircase::sum(analysis.groups.group(*g), parts, &found.curves, found.delta)).collect();
@@ -143,7 +163,7 @@ impl Staircases {
                     })?;
                     cached += probes.cached;
                     for (&k, m) in part.iter().zip(found) {
-                        measured[k] = Some(m);
+                        measured[k] = Some(Timed::from(&m));
                     }
                     before += probes.measured;
                 }
@@ -174,22 +194,21 @@ fn ask(analysis: &Analysis, line: &Line, search: &Search, wanted: &[usize]) -> V
     wanted.iter().map(width).collect()
 }
 
-fn curve(analysis: &Analysis, line: &Line, search: Search, sms: Option<usize>) -> Curve {
+fn curve(analysis: &Analysis, line: &Line, search: Search) -> Curve {
     let staircase = search.finish();
-    let tiling = match sms {
-        Some(sms) if line.side == Side::Output && !line.depthwise(analysis) => Tiling::Waves { sms, rows: line.rows(analysis) },
-        _ => Tiling::Kernel,
-    };
     Curve {
         layer: analysis.graph.node(analysis.layers[line.layer].node).name.clone(),
         shared: line.shared,
         side: line.side,
         widths: [line.widths(analysis, 1), line.widths(analysis, line.size)],
-        fit: fit_tiles(&staircase, tiling),
+        rows: (line.side == Side::Output && !line.depthwise(analysis)).then(|| line.rows(analysis)),
+        fit: fit_tiles(&staircase, Tiling::Kernel),
         staircase,
     }
 }
 
+/// Of the numbers among `values`; 1 where there is none.
 fn median(values: impl Iterator<Item = f64>) -> f64 {
-    latency::statistics::median(&values.collect::<Vec<_>>())
+    let known: Vec<f64> = values.filter(|v| v.is_finite()).collect();
+    if known.is_empty() { 1.0 } else { latency::statistics::median(&known) }
 }

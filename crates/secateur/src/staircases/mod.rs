@@ -7,12 +7,13 @@
 mod group;
 mod lines;
 mod measure;
+mod plot;
 
 use graph::GroupId;
-use latency::{Staircase, TileModel, staircase::Kept};
+use latency::{Staircase, TileModel, Tiling, fit_tiles, staircase::Kept};
 use serde::{Deserialize, Serialize};
 
-pub use measure::{StaircaseOptions, Width, single_layer};
+pub use measure::{StaircaseOptions, Timed, Width, single_layer};
 
 /// Which widths of a layer change with a group's count.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
@@ -49,7 +50,9 @@ pub struct Curve {
     pub widths: [(usize, usize); 2],
     /// Latency against the count.
     pub staircase: Staircase,
-    /// Tiles and waves, where they explain it.
+    /// Rows of the layer's matrix product, where the side is its columns.
+    pub rows: Option<usize>,
+    /// Tiles, where they explain it.
     pub fit: Option<TileModel>,
 }
 
@@ -107,6 +110,15 @@ impl Staircases {
     /// The staircase of a group; `None` where the group is frozen.
     pub fn group(&self, group: GroupId) -> Option<&GroupStaircase> {
         self.groups.iter().find(|g| g.group == group)
+    }
+
+    /// Fits tiles and waves of a GPU of `sms` multiprocessors to the curves along output channels.
+    pub fn fit_waves(&mut self, sms: usize) {
+        for curve in &mut self.curves {
+            if let Some(rows) = curve.rows {
+                curve.fit = fit_tiles(&curve.staircase, Tiling::Waves { sms, rows });
+            }
+        }
     }
 
     /// Counts of a group that are worth keeping, ascending, the full one last; empty where the group is frozen.
