@@ -77,6 +77,7 @@ fn layers(compiled: &mut Compiled, n: usize) {
     for (layer, samples) in compiled.layers().iter().zip(&mut times) {
         samples.sort_unstable();
         let (kept, all) = layer.kept.unwrap_or((0, 0));
-        println!("{} {kept} {all} {} {}", samples[n / 2], layer.operators.join("+"), layer.name);
+        let operators = if layer.operators.is_empty() { "input".to_owned() } else { layer.operators.join("+") };
+        println!("{} {kept} {all} {operators} {}", samples[n / 2], layer.name);
     }
 }

@@ -25,6 +25,11 @@ pub(crate) trait Lanes: Copy {
     unsafe fn max(self, o: Self) -> Self;
     /// Lane by lane.
     unsafe fn min(self, o: Self) -> Self;
+    /// Asks for the cache line at `p`, which may lie anywhere.
+    #[inline(always)]
+    unsafe fn prefetch(p: *const f32) {
+        let _ = p;
+    }
 }
 
 /// Plain Rust; the compiler makes of it what the baseline of the target allows.
@@ -95,6 +100,10 @@ pub(crate) mod x86 {
     #[allow(clippy::undocumented_unsafe_blocks)]
     impl Lanes for Avx512 {
         #[inline(always)]
+        unsafe fn prefetch(p: *const f32) {
+            unsafe { _mm_prefetch::<_MM_HINT_T0>(p.cast()) }
+        }
+        #[inline(always)]
         unsafe fn load(p: *const f32) -> Self {
             Self(unsafe { _mm512_loadu_ps(p) })
         }
@@ -136,6 +145,10 @@ pub(crate) mod x86 {
     // what the trait names.
     #[allow(clippy::undocumented_unsafe_blocks)]
     impl Lanes for Avx2 {
+        #[inline(always)]
+        unsafe fn prefetch(p: *const f32) {
+            unsafe { _mm_prefetch::<_MM_HINT_T0>(p.cast()) }
+        }
         #[inline(always)]
         unsafe fn load(p: *const f32) -> Self {
             unsafe { Self(_mm256_loadu_ps(p), _mm256_loadu_ps(p.add(8))) }

@@ -62,6 +62,10 @@ pub(crate) struct List {
 /// A tile kernel.
 pub(crate) type TileKernel = unsafe fn(&TileCall);
 
+/// Survivors ahead of which weights are asked for: long lists come from beyond the first two caches, and the hardware's own
+/// prefetching stops at pages.
+const AHEAD: usize = 24;
+
 /// `TH × TW` output pixels for `FB` blocks of 16 filters at a time. `STEP` is the distance in the input between output pixels of
 /// a row, 0 where the call says it. With `VECTOR` the 16 input elements at the offset meet the 16 weights lane by lane.
 ///
@@ -91,6 +95,7 @@ pub(crate) unsafe fn tile<L: Lanes, const FB: usize, const TH: usize, const TW: 
             let last = offset.add(list.count as usize);
             while offset != last {
                 let at = *offset as usize;
+                L::prefetch(weights.wrapping_add(16 * FB * AHEAD));
                 let mut w = [L::splat(0.0); FB];
                 for f in 0..FB {
                     w[f] = L::load(weights.add(16 * f));
