@@ -84,7 +84,7 @@ class Engine:
         return int(self.ask("run 1")) * 1e-9
 
     def layers(self, n):
-        return [self.p.stdout.readline().split(None, 4) for _ in range(int(self.ask(f"layers {n}")))]
+        return [self.p.stdout.readline().split(None, 5) for _ in range(int(self.ask(f"layers {n}")))]
 
     def close(self):
         self.ask_quit = self.p.stdin.write("quit\n")
@@ -157,8 +157,8 @@ def main():
             ratios.append(m)
             print(f"| {name} | {worst:.1e} | {statistics.median(theirs) * 1e3:.3f} | {statistics.median(ours) * 1e3:.3f} | {m:.2f} ({low:.2f}–{high:.2f}) |", flush=True)
             if a.layers:
-                for ns, kept, all_, operators, layer in engine.layers(15):
-                    print(f"    {int(ns) / 1e3:9.1f} us  {kept}/{all_}  {operators}  {layer.strip()}")
+                for ns, least, kept, all_, operators, layer in engine.layers(15):
+                    print(f"    {int(ns) / 1e3:9.1f} us (least {int(least) / 1e3:.1f})  {kept}/{all_}  {operators}  {layer.strip()}")
             engine.close()
     if len(ratios) > 1:
         print(f"geometric mean {math.exp(sum(map(math.log, ratios)) / len(ratios)):.2f}")

@@ -3,7 +3,7 @@
 //!     against_ort MODEL.onnx [ISA]
 //!
 //! Commands, one per line on standard input: `input NAME FILE` (raw little-endian f32), `run N` (prints N durations in ns),
-//! `output I FILE` (writes raw f32), `layers N` (prints per step: median ns over N runs, kept units, all units, operators, name),
+//! `output I FILE` (writes raw f32), `layers N` (prints per step: median and least ns over N runs, kept units, all units, operators, name),
 //! `quit`. Every answer is one line, or as many as `layers` says first.
 
 use std::io::{BufRead, Write};
@@ -78,6 +78,6 @@ fn layers(compiled: &mut Compiled, n: usize) {
         samples.sort_unstable();
         let (kept, all) = layer.kept.unwrap_or((0, 0));
         let operators = if layer.operators.is_empty() { "input".to_owned() } else { layer.operators.join("+") };
-        println!("{} {kept} {all} {operators} {}", samples[n / 2], layer.name);
+        println!("{} {} {kept} {all} {operators} {}", samples[n / 2], samples[0], layer.name);
     }
 }

@@ -114,11 +114,22 @@ fn convolution(isa: Isa, step: &Step, conv: &Conv, inputs: &[(usize, View)], out
         remedy: ELSEWHERE.into(),
     };
     let taps = Taps { dilation_y: conv.dilation.0, dilation_x: conv.dilation.1 };
-    let survivors = Survivors::pack(&conv.weights, taps, &input, 1).ok_or_else(|| fail("its input is larger than 4 GiB"))?;
+    let pack = |blocks| Survivors::pack(&conv.weights, taps, &input, blocks).ok_or_else(|| fail("its input is larger than 4 GiB"));
+    let mut survivors = pack(1)?;
     let geometry = Geometry { input, pad: conv.pad, stride: conv.stride, output, residual: inputs.get(1).map(|i| i.1) };
     let access = Access { step: conv.stride.1 * input.lanes, vector: survivors.depthwise };
-    let tiles = cover(isa, access, survivors.blocks, output.extent.height, output.extent.width)
-        .ok_or_else(|| fail("there is no kernel for its step"))?;
-    let made = Convolution::new(isa, &geometry, &survivors, &conv.weights.bias, &tiles, conv.clamp);
+    let tiles = |blocks| cover(isa, access, blocks, output.extent.height, output.extent.width);
+    let mut cover = tiles(1).ok_or_else(|| fail("there is no kernel for its step"))?;
+    // Two blocks with the same survivors share the loads of the input.
+    if output.blocks().is_multiple_of(2)
+        && !output.extent.is_vector()
+        && let Some(pairs) = tiles(2).filter(|p| p.cost < 2 * cover.cost)
+    {
+        let paired = pack(2)?;
+        if paired.kept.0 == survivors.kept.0 {
+            (survivors, cover) = (paired, pairs);
+        }
+    }
+    let made = Convolution::new(isa, &geometry, &survivors, &conv.weights.bias, &cover.tiles, conv.clamp);
     Ok((made.ok_or_else(|| fail("it reads or writes outside its operands"))?, survivors.kept))
 }

@@ -13,6 +13,15 @@ pub(crate) struct Tile {
     pub shape: Shape,
 }
 
+/// Tiles that cover a plane.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Cover {
+    /// In the order of memory.
+    pub tiles: Vec<Tile>,
+    /// Time per survivor and group of blocks, in arbitrary units.
+    pub cost: usize,
+}
+
 /// Time of a tile per survivor, in arbitrary units: at each step `blocks` weights and an offset are loaded beside the pixels, and
 /// fewer multiply-adds than hide their own latency take as long as those that would.
 fn cost(shape: Shape, isa: Isa) -> usize {
@@ -33,7 +42,7 @@ const COLUMNS: [usize; 15] = [28, 24, 20, 16, 14, 12, 10, 9, 8, 7, 6, 5, 4, 3, 2
 
 /// The cheapest cover of `height × width` output pixels by strips of columns, each cut into rows of tiles; `None` if no kernel
 /// reads in this way.
-pub(crate) fn cover(isa: Isa, access: Access, blocks: usize, height: usize, width: usize) -> Option<Vec<Tile>> {
+pub(crate) fn cover(isa: Isa, access: Access, blocks: usize, height: usize, width: usize) -> Option<Cover> {
     let exists = |rows, columns| {
         let shape = Shape { blocks, rows, columns };
         (rows <= height && rows * columns * blocks <= isa.accumulators() && tile_kernel(isa, access, shape).is_some()).then_some(shape)
@@ -88,7 +97,7 @@ pub(crate) fn cover(isa: Isa, access: Access, blocks: usize, height: usize, widt
     }
     // Row by row, so that neighbours in time are neighbours in memory.
     tiles.sort_by_key(|t| (t.y, t.x));
-    Some(tiles)
+    Some(Cover { tiles, cost: best[width].0 })
 }
 
 #[cfg(test)]
@@ -103,7 +112,7 @@ mod tests {
                                    vector in any::<bool>(), blocks in 1usize..3) {
             for isa in Isa::available() {
                 let access = Access { step, vector: vector && step >= 16 };
-                let Some(tiles) = cover(isa, access, blocks, height, width) else {
+                let Some(Cover { tiles, .. }) = cover(isa, access, blocks, height, width) else {
                     prop_assert!(blocks == 2, "one block is always covered");
                     continue;
                 };
