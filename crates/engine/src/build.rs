@@ -1,6 +1,6 @@
 //! From steps to something that runs: kernels chosen, weights packed, memory placed.
 
-use crate::engine::{Compiled, Layer, Task, Work};
+use crate::engine::{Compiled, Layer, Output, Task, Work};
 use crate::error::{Error, Result};
 use crate::kernels::{Access, Buffer, Convolution, Geometry, Isa};
 use crate::layout::{LANES, View};
@@ -32,7 +32,10 @@ pub(crate) fn build(network: Network, isa: Isa) -> Result<Compiled> {
                 Moves::copy(&plain_view(&view), &view).run(values, buffers[to].as_mut_slice());
                 continue;
             }
-            Operation::Load(i) => vec![(Work::Load { input: *i, moves: Moves::copy(&plain_view(&view), &view) }, vec![])],
+            Operation::Load(i) => {
+                let planar = (view.lanes == 1).then(|| Moves::copy(&plain_view(&view), &view));
+                vec![(Work::Load { input: *i, planar }, vec![])]
+            }
             Operation::Conv(conv) => {
                 let (convolution, share) = convolution(isa, step, conv, &inputs, view)?;
                 kept = Some(share);
@@ -79,7 +82,7 @@ pub(crate) fn build(network: Network, isa: Isa) -> Result<Compiled> {
         .iter()
         .map(|(p, t)| {
             let (buffer, view) = places.places[t.0];
-            (buffer, Moves::copy(&view, &plain_view(&view)), port(p))
+            Output { buffer, view, values: port(p) }
         })
         .collect();
     let ports = network.outputs.into_iter().map(|(p, _)| p).collect();

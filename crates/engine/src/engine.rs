@@ -60,7 +60,8 @@ impl Engine {
 /// One thing to do.
 #[derive(Debug, Clone)]
 pub(crate) enum Work {
-    Load { input: usize, moves: Moves },
+    /// An input as blocks, or by moves where it stays planar.
+    Load { input: usize, planar: Option<Moves> },
     Convolution(Box<Convolution>),
     Pool(Pooling),
     GlobalPool { maximum: bool },
@@ -77,6 +78,14 @@ pub(crate) struct Task {
     pub work: Work,
     pub inputs: Vec<(usize, View)>,
     pub output: (usize, View),
+}
+
+/// Where a result is, and where the user reads it.
+#[derive(Debug, Clone)]
+pub(crate) struct Output {
+    pub buffer: usize,
+    pub view: View,
+    pub values: Vec<f32>,
 }
 
 /// What one step of a compiled model is.
@@ -101,7 +110,7 @@ pub struct Compiled {
     input_ports: Vec<Port>,
     inputs: Vec<Vec<f32>>,
     output_ports: Vec<Port>,
-    outputs: Vec<(usize, Moves, Vec<f32>)>,
+    outputs: Vec<Output>,
 }
 
 impl Compiled {
@@ -114,7 +123,7 @@ impl Compiled {
         input_ports: Vec<Port>,
         inputs: Vec<Vec<f32>>,
         output_ports: Vec<Port>,
-        outputs: Vec<(usize, Moves, Vec<f32>)>,
+        outputs: Vec<Output>,
     ) -> Self {
         Self { isa, buffers, tasks, layers, input_ports, inputs, output_ports, outputs }
     }
@@ -185,8 +194,13 @@ impl Compiled {
 
     /// Copies the results to where [`Compiled::output`] reads them.
     fn collect(&mut self) {
-        for (buffer, moves, values) in &mut self.outputs {
-            moves.run(self.buffers[*buffer].as_slice(), values);
+        for o in &mut self.outputs {
+            let from = self.buffers[o.buffer].as_slice();
+            accelerate(
+                self.isa,
+                #[inline(always)]
+                || ops::from_blocks(from, &o.view, &mut o.values),
+            );
         }
     }
 
@@ -195,7 +209,7 @@ impl Compiled {
     /// # Panics
     /// There is no output `i`.
     pub fn output(&self, i: usize) -> &[f32] {
-        &self.outputs[i].2
+        &self.outputs[i].values
     }
 }
 
@@ -205,7 +219,15 @@ fn execute(isa: Isa, task: &Task, to: &View, buffers: &[Buffer], inputs: &[Vec<f
         (buffers[*buffer].as_slice(), view)
     };
     match &task.work {
-        Work::Load { input, moves } => moves.run(&inputs[*input], output),
+        Work::Load { input, planar: Some(moves) } => moves.run(&inputs[*input], output),
+        Work::Load { input, planar: None } => {
+            let x = &inputs[*input];
+            accelerate(
+                isa,
+                #[inline(always)]
+                || ops::into_blocks(x, output, to),
+            );
+        }
         Work::Convolution(c) => c.run(operand(0).0, output, task.inputs.get(1).map(|(b, _)| buffers[*b].as_slice())),
         Work::Pool(p) => {
             let (x, from) = operand(0);

@@ -6,7 +6,7 @@ mod pool;
 mod softmax;
 
 pub(crate) use elementwise::{Arithmetic, Function, affine, binary, map};
-pub(crate) use movement::Moves;
+pub(crate) use movement::{Moves, from_blocks, into_blocks};
 pub(crate) use pool::{Pooling, global_pool, pool};
 pub(crate) use softmax::softmax;
 

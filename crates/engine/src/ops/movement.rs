@@ -1,6 +1,6 @@
 //! Elements that change their place: slices, padding, reshapes, transpositions, joins, and the way in and out of the engine.
 
-use crate::layout::View;
+use crate::layout::{Extent, LANES, View};
 
 /// Elements at equal distances, copied or filled.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -79,6 +79,68 @@ impl Moves {
                     }
                 }
                 None => (0..count as isize).for_each(|k| to[(start as isize + k * r.to_step as isize) as usize] = self.fill),
+            }
+        }
+    }
+}
+
+/// The extent of a view, as one long row where nothing lies between its rows.
+#[inline(always)]
+fn joined_rows(view: &View) -> Extent {
+    let e = view.extent;
+    if view.row == e.width * view.lanes { Extent { channels: e.channels, height: 1, width: e.height * e.width } } else { e }
+}
+
+/// Sixteen rows of at most sixteen elements, turned into columns.
+#[inline(always)]
+fn transpose(rows: &[[f32; LANES]; LANES], columns: &mut [[f32; LANES]]) {
+    for (p, column) in columns.iter_mut().enumerate() {
+        for l in 0..LANES {
+            column[l] = rows[l][p];
+        }
+    }
+}
+
+/// Planes of a user's array into blocks of 16 channels.
+#[inline(always)]
+pub(crate) fn into_blocks(planes: &[f32], output: &mut [f32], to: &View) {
+    let e = joined_rows(to);
+    let mut rows = [[0f32; LANES]; LANES];
+    for b in 0..to.blocks() {
+        let channels = LANES.min(e.channels - b * LANES);
+        rows[channels..].iter_mut().for_each(|r| r.fill(0.0));
+        for y in 0..e.height {
+            for x in (0..e.width).step_by(LANES) {
+                let n = LANES.min(e.width - x);
+                for (l, row) in rows[..channels].iter_mut().enumerate() {
+                    let from = ((b * LANES + l) * e.height + y) * e.width + x;
+                    row[..n].copy_from_slice(&planes[from..from + n]);
+                }
+                let at = to.base + b * to.block + y * to.row + x * LANES;
+                transpose(&rows, output[at..at + n * LANES].as_chunks_mut::<LANES>().0);
+            }
+        }
+    }
+}
+
+/// Blocks of 16 channels into planes of a user's array.
+#[inline(always)]
+pub(crate) fn from_blocks(input: &[f32], from: &View, planes: &mut [f32]) {
+    let e = joined_rows(from);
+    let mut pixels = [[0f32; LANES]; LANES];
+    let mut rows = [[0f32; LANES]; LANES];
+    for b in 0..from.blocks() {
+        let channels = LANES.min(e.channels - b * LANES);
+        for y in 0..e.height {
+            for x in (0..e.width).step_by(LANES) {
+                let n = LANES.min(e.width - x);
+                let at = from.base + b * from.block + y * from.row + x * LANES;
+                pixels[..n].copy_from_slice(input[at..at + n * LANES].as_chunks::<LANES>().0);
+                transpose(&pixels, &mut rows);
+                for (l, row) in rows[..channels].iter().enumerate() {
+                    let to = ((b * LANES + l) * e.height + y) * e.width + x;
+                    planes[to..to + n].copy_from_slice(&row[..n]);
+                }
             }
         }
     }
