@@ -18,3 +18,6 @@ pub(crate) use convolve::{Clamp, Convolution, Geometry};
 pub use table::Isa;
 pub(crate) use table::{Access, Shape, kernel as tile_kernel};
 pub(crate) use tile::List;
+
+#[cfg(test)]
+mod tests;
