@@ -63,12 +63,12 @@ pub(crate) fn build(network: Network, isa: Isa) -> Result<Compiled> {
                 vec![(Work::Affine { scale: fill(scale), shift: fill(shift), clamp: *clamp }, inputs)]
             }
             Operation::Binary { function, clamp } => vec![(Work::Binary { function: *function, clamp: *clamp }, inputs)],
-            Operation::Softmax { log } => vec![(Work::Softmax { log: *log }, inputs)],
+            Operation::Softmax { axis, log } => vec![(Work::Softmax { axis: *axis, log: *log }, inputs)],
             Operation::Move { source, fill } => {
                 let moves = Moves::new(&inputs[0].1, &view, *fill, |i| source[i].map(|s| s as usize));
                 vec![(Work::Moves(moves), inputs)]
             }
-            Operation::Concat => joins(step, &places, view),
+            Operation::Concat { axis } => joins(step, *axis, &places, view),
         };
         for (work, inputs) in works {
             tasks.push(Task { work, inputs, output: (to, view) });
@@ -90,19 +90,16 @@ pub(crate) fn build(network: Network, isa: Isa) -> Result<Compiled> {
 }
 
 /// Copies of the parts that were not computed in place.
-fn joins(step: &Step, places: &Places, view: View) -> Vec<(Work, Vec<(usize, View)>)> {
-    let mut channel = 0;
+fn joins(step: &Step, axis: usize, places: &Places, view: View) -> Vec<(Work, Vec<(usize, View)>)> {
+    let mut first = [0; 3];
     let mut works = Vec::new();
     for t in &step.inputs {
         let (buffer, from) = places.places[t.0];
         let in_place = places.joined[t.0] && buffer == places.places[step.output.0].0;
         if !in_place {
-            // Where the part does not begin at a block, its elements are placed one by one.
-            let first = channel;
-            let plane = from.extent.height * from.extent.width;
-            works.push((Work::Moves(Moves::into_channels(&from, &view, first, plane)), vec![(buffer, from)]));
+            works.push((Work::Moves(Moves::into_part(&from, &view, first)), vec![(buffer, from)]));
         }
-        channel += from.extent.channels;
+        first[axis] += [from.extent.channels, from.extent.height, from.extent.width][axis];
     }
     works
 }

@@ -61,14 +61,29 @@ impl Engine {
 #[derive(Debug, Clone)]
 pub(crate) enum Work {
     /// An input as blocks, or by moves where it stays planar.
-    Load { input: usize, planar: Option<Moves> },
+    Load {
+        input: usize,
+        planar: Option<Moves>,
+    },
     Convolution(Box<Convolution>),
     Pool(Pooling),
-    GlobalPool { maximum: bool },
+    GlobalPool {
+        maximum: bool,
+    },
     Map(Function),
-    Affine { scale: Vec<f32>, shift: Vec<f32>, clamp: Clamp },
-    Binary { function: Arithmetic, clamp: Clamp },
-    Softmax { log: bool },
+    Affine {
+        scale: Vec<f32>,
+        shift: Vec<f32>,
+        clamp: Clamp,
+    },
+    Binary {
+        function: Arithmetic,
+        clamp: Clamp,
+    },
+    Softmax {
+        axis: usize,
+        log: bool,
+    },
     Moves(Moves),
 }
 
@@ -269,9 +284,9 @@ fn execute(isa: Isa, task: &Task, to: &View, buffers: &[Buffer], inputs: &[Vec<f
                 || ops::binary(*function, *clamp, a, b, output, to),
             );
         }
-        Work::Softmax { log } => {
+        Work::Softmax { axis, log } => {
             let (x, from) = operand(0);
-            ops::softmax(*log, x, from, output, to);
+            ops::softmax(*log, *axis, x, from, output, to);
         }
         Work::Moves(moves) => moves.run(operand(0).0, output),
     }

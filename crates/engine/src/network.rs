@@ -76,10 +76,15 @@ pub(crate) enum Operation {
         /// Where there is no source.
         fill: f32,
     },
-    /// Operands joined along the channels.
-    Concat,
-    /// Over the channels of each pixel.
+    /// Operands joined along an axis: 0 for channels, 1 for rows, 2 for columns.
+    Concat {
+        /// Which.
+        axis: usize,
+    },
+    /// Over an axis, as for the join.
     Softmax {
+        /// Which.
+        axis: usize,
         /// Its logarithm.
         log: bool,
     },

@@ -34,7 +34,7 @@ pub(crate) fn place(network: &Network) -> Places {
     }
     // Parts of a join, with their first channel in it.
     let mut part_of: Vec<Option<(TensorId, usize)>> = vec![None; n];
-    for step in network.steps.iter().filter(|s| s.operation == Operation::Concat) {
+    for step in network.steps.iter().filter(|s| s.operation == Operation::Concat { axis: 0 }) {
         let mut channel = 0;
         for &t in &step.inputs {
             let e = network.extent(t);
@@ -141,7 +141,7 @@ fn can_join(
         && part_of[t.0].is_none()
         && !outer
         && !reads_itself
-        && !matches!(producer.operation, Operation::Constant(_) | Operation::Load(_) | Operation::Concat)
+        && !matches!(producer.operation, Operation::Constant(_) | Operation::Load(_) | Operation::Concat { .. })
         && !producer.inputs.iter().any(inside)
         && parts.iter().filter(|p| **p == t).count() == 1
         && !network.outputs.iter().any(|(_, o)| *o == t)
@@ -149,5 +149,5 @@ fn can_join(
 
 /// What is computed for the unused lanes of the last block does not spoil a part that follows in it.
 fn pads_fit(network: &Network, step: &crate::network::Step, t: TensorId) -> bool {
-    network.extent(t).channels % LANES == 0 || step.inputs.last() == Some(&t)
+    network.extent(t).channels.is_multiple_of(LANES) || step.inputs.last() == Some(&t)
 }

@@ -1,4 +1,5 @@
 //! The engine against operators written as their definitions, on random networks.
+#![allow(clippy::unwrap_used)]
 
 mod support;
 

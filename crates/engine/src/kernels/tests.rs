@@ -121,13 +121,8 @@ impl Case {
         let input = Layout { extent: self.input, halo, lanes }.view();
         let output = Layout { extent: out, halo: Halo { top: m, left: m, bottom: m, right: m }, lanes: LANES }.view();
         let residual = Layout { extent: out, halo: Halo::default(), lanes: LANES }.view();
-        let geometry = Geometry {
-            input,
-            pad: (self.pads[0], self.pads[1]),
-            stride: self.stride,
-            output,
-            residual: self.residual.then_some(residual),
-        };
+        let geometry =
+            Geometry { input, pad: (self.pads[0], self.pads[1]), stride: self.stride, output, residual: self.residual.then_some(residual) };
         let weights = Weights { shape: [self.filters, per_group, kh, kw], values, bias, group: self.group };
         let taps = Taps { dilation_y: self.dilation.0, dilation_x: self.dilation.1 };
         let survivors = Survivors::pack(&weights, taps, &input, blocks).expect("fits");
@@ -231,9 +226,16 @@ proptest! {
 fn every_tile_shape_computes_its_pixels() {
     let mut kernels = 0;
     for isa in Isa::available() {
-        for (stride, planar, depthwise) in
-            [(1, false, false), (2, false, false), (3, false, false), (1, true, false), (2, true, false), (1, false, true), (2, false, true), (3, false, true)]
-        {
+        for (stride, planar, depthwise) in [
+            (1, false, false),
+            (2, false, false),
+            (3, false, false),
+            (1, true, false),
+            (2, true, false),
+            (1, false, true),
+            (2, false, true),
+            (3, false, true),
+        ] {
             let step = if planar { stride } else { stride * LANES };
             for (blocks, rows, columns) in (1..=2).flat_map(|b| (1..=8).flat_map(move |r| (1..=28).map(move |c| (b, r, c)))) {
                 let shape = Shape { blocks, rows, columns };

@@ -5,6 +5,9 @@
 //! are zero in all 16 filters have no survivor and cost nothing. A depthwise convolution has the same form with 16 input
 //! channels in place of the broadcast.
 
+// Loops over constants of what is an array of registers: indices say which.
+#![allow(clippy::needless_range_loop)]
+
 use super::lanes::Lanes;
 
 /// One call of a tile kernel. Offsets and pitches count elements unless said otherwise.

@@ -1,5 +1,8 @@
 //! The kernel for layers of a single output pixel: linear layers, and convolutions over all of their input.
 
+// Loops over constants of what is an array of registers: indices say which.
+#![allow(clippy::needless_range_loop)]
+
 use super::lanes::{Lanes, Plain};
 use super::table::Isa;
 use super::tile::TileCall;

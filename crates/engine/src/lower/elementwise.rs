@@ -106,9 +106,10 @@ impl Lowering<'_> {
         let x = self.operand(node, 0)?;
         let rank = self.shape(node, 0).map_or(0, <[usize]>::len) as i64;
         let axis = if op.axis < 0 { op.axis + rank } else { op.axis };
-        if axis != 1 || (op.flattened && !self.network.extent(x).is_vector()) {
-            return self.unsupported(node, "it is not over the channels");
-        }
-        self.step(node, Operation::Softmax { log: op.log }, vec![x])
+        let Some(own) = super::axis_of(axis, rank).filter(|_| !op.flattened || self.network.extent(x).is_vector() || axis == rank - 1)
+        else {
+            return self.unsupported(node, "it is over the batch, or over several axes at once");
+        };
+        self.step(node, Operation::Softmax { axis: own, log: op.log }, vec![x])
     }
 }

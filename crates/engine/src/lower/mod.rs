@@ -269,3 +269,13 @@ fn other_operand(node: &Node, v: ValueId) -> Option<(ValueId, usize)> {
 fn is_sum(op: &Op) -> bool {
     matches!(op, Op::Binary(Binary::Add | Binary::Sum))
 }
+
+/// Of channels, rows and columns, what axis `axis` of a tensor of rank `rank` is; `None` for the batch.
+fn axis_of(axis: i64, rank: i64) -> Option<usize> {
+    match (axis, rank) {
+        (1, _) => Some(0),
+        (2, 4) => Some(1),
+        (2, 3) | (3, 4) => Some(2),
+        _ => None,
+    }
+}

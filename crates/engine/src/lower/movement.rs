@@ -148,10 +148,8 @@ impl Lowering<'_> {
         let Some(out) = node.output(0) else { return Ok(()) };
         let rank = self.facts.need_shape(self.graph, out)?.len() as i64;
         let axis = if op.axis < 0 { op.axis + rank } else { op.axis };
-        if axis != 1 {
-            return self.unsupported(node, "it does not join channels");
-        }
+        let Some(axis) = super::axis_of(axis, rank) else { return self.unsupported(node, "it joins along the batch") };
         let inputs = (0..node.inputs.len()).map(|s| self.operand(node, s)).collect::<Result<Vec<_>>>()?;
-        self.step(node, Operation::Concat, inputs)
+        self.step(node, Operation::Concat { axis }, inputs)
     }
 }

@@ -30,16 +30,8 @@ impl Moves {
     pub fn new(from: &View, to: &View, fill: f32, source: impl Fn(usize) -> Option<usize>) -> Self {
         let (e, f) = (to.extent, from.extent);
         let place = |i: usize| from.at(i / (f.height * f.width), i / f.width % f.height, i % f.width);
-        let pair = |c: usize, y: usize, x: usize| (source((c * e.height + y) * e.width + x).map(place), to.at(c, y, x));
-        // In the order of the channels of a pixel, or of the pixels of a channel: whichever needs fewer runs.
-        let by_pixel = (0..e.channels).step_by(to.lanes).flat_map(|c0| {
-            let pixels = (0..e.height).flat_map(move |y| (0..e.width).map(move |x| (y, x)));
-            pixels.flat_map(move |(y, x)| (c0..(c0 + to.lanes).min(e.channels)).map(move |c| (c, y, x)))
-        });
-        let by_channel = (0..e.channels).flat_map(|c| (0..e.height).flat_map(move |y| (0..e.width).map(move |x| (c, y, x))));
-        let a = compress(by_pixel.map(|(c, y, x)| pair(c, y, x)));
-        let b = compress(by_channel.map(|(c, y, x)| pair(c, y, x)));
-        Self { runs: if a.len() <= b.len() { a } else { b }, fill }
+        let runs = runs(e, to.lanes, |c, y, x| (source((c * e.height + y) * e.width + x).map(place), to.at(c, y, x)));
+        Self { runs, fill }
     }
 
     /// The same elements in another place.
@@ -47,19 +39,10 @@ impl Moves {
         Self::new(from, to, 0.0, Some)
     }
 
-    /// All of `from` to the channels from `first` on of `to`; planes of `plane` pixels.
-    pub fn into_channels(from: &View, to: &View, first: usize, plane: usize) -> Self {
-        let part = View { extent: from.extent, ..*to };
-        // A view that starts inside a block: only the channel is moved.
-        let at = |c: usize, y: usize, x: usize| (Some(from.at(c, y, x)), to.at(first + c, y, x));
-        let e = part.extent;
-        debug_assert_eq!(plane, e.height * e.width);
-        let by_pixel = compress((0..e.channels).step_by(to.lanes).flat_map(|c0| {
-            let pixels = (0..e.height).flat_map(move |y| (0..e.width).map(move |x| (y, x)));
-            pixels.flat_map(move |(y, x)| (c0..(c0 + to.lanes).min(e.channels)).map(move |c| at(c, y, x)))
-        }));
-        let by_channel = compress((0..e.channels).flat_map(|c| (0..e.height).flat_map(move |y| (0..e.width).map(move |x| at(c, y, x)))));
-        Self { runs: if by_pixel.len() <= by_channel.len() { by_pixel } else { by_channel }, fill: 0.0 }
+    /// All of `from` to a part of `to` that begins at channel, row and column `first`.
+    pub fn into_part(from: &View, to: &View, first: [usize; 3]) -> Self {
+        let runs = runs(from.extent, from.lanes, |c, y, x| (Some(from.at(c, y, x)), to.at(first[0] + c, first[1] + y, first[2] + x)));
+        Self { runs, fill: 0.0 }
     }
 
     /// Moves them.
@@ -144,6 +127,19 @@ pub(crate) fn from_blocks(input: &[f32], from: &View, planes: &mut [f32]) {
             }
         }
     }
+}
+
+/// What `pair` says for all elements of `e`, in the order of the channels of a pixel or of the pixels of a channel: whichever needs
+/// fewer runs.
+fn runs(e: Extent, lanes: usize, pair: impl Fn(usize, usize, usize) -> (Option<usize>, usize)) -> Vec<Run> {
+    let pixels = |c: std::ops::Range<usize>| {
+        (0..e.height).flat_map(move |y| (0..e.width).map(move |x| (y, x))).flat_map(move |(y, x)| c.clone().map(move |c| (c, y, x)))
+    };
+    let by_pixel = (0..e.channels).step_by(lanes).flat_map(|c| pixels(c..(c + lanes).min(e.channels)));
+    let by_channel = (0..e.channels).flat_map(|c| pixels(c..c + 1));
+    let a = compress(by_pixel.map(|(c, y, x)| pair(c, y, x)));
+    let b = compress(by_channel.map(|(c, y, x)| pair(c, y, x)));
+    if a.len() <= b.len() { a } else { b }
 }
 
 /// Joins pairs of (read, written) into runs of equal distances.

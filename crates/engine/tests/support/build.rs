@@ -81,7 +81,17 @@ impl Builder {
 
     /// A convolution; `zeros` of 16 units of `block` filters × 1 channel × 1 position are zero.
     #[allow(clippy::too_many_arguments)]
-    pub fn conv(&mut self, x: &str, filters: usize, k: usize, stride: usize, pad: usize, group: usize, zeros: usize, block: usize) -> String {
+    pub fn conv(
+        &mut self,
+        x: &str,
+        filters: usize,
+        k: usize,
+        stride: usize,
+        pad: usize,
+        group: usize,
+        zeros: usize,
+        block: usize,
+    ) -> String {
         let channels = self.shape(x)[1] / group;
         let bound = (3.0 / (channels * k * k) as f32).sqrt();
         let mut w: Vec<f32> = self.random.floats(filters * channels * k * k).into_iter().map(|v| v * bound).collect();
@@ -99,7 +109,11 @@ impl Builder {
         }
         let inputs: Vec<&str> = inputs.iter().map(String::as_str).collect();
         let (k, s, p) = (k as i64, stride as i64, pad as i64);
-        self.node("Conv", &inputs, vec![ints("kernel_shape", &[k, k]), ints("strides", &[s, s]), ints("pads", &[p; 4]), int("group", group as i64)])
+        self.node(
+            "Conv",
+            &inputs,
+            vec![ints("kernel_shape", &[k, k]), ints("strides", &[s, s]), ints("pads", &[p; 4]), int("group", group as i64)],
+        )
     }
 
     pub fn normalization(&mut self, x: &str) -> String {
@@ -122,7 +136,12 @@ pub fn ints(name: &str, values: &[i64]) -> AttributeProto {
 }
 
 pub fn text(name: &str, s: &str) -> AttributeProto {
-    AttributeProto { name: Some(name.into()), r#type: Some(AttributeType::String as i32), s: Some(s.to_owned().into()), ..Default::default() }
+    AttributeProto {
+        name: Some(name.into()),
+        r#type: Some(AttributeType::String as i32),
+        s: Some(s.to_owned().into()),
+        ..Default::default()
+    }
 }
 
 fn declare(name: &str, shape: &[usize]) -> ValueInfoProto {

@@ -1,5 +1,5 @@
 //! What the tests of this crate share.
-#![allow(dead_code)]
+#![allow(dead_code, clippy::unwrap_used)]
 
 pub mod build;
 pub mod reference;
@@ -46,5 +46,9 @@ impl Random {
 pub fn difference(expected: &[f32], found: &[f32]) -> f32 {
     assert_eq!(expected.len(), found.len());
     let scale = expected.iter().fold(1e-6f32, |m, v| m.max(v.abs()));
-    expected.iter().zip(found).map(|(a, b)| if a == b { 0.0 } else { (a - b).abs() / scale }).fold(0.0, |m, d| if d > m || d.is_nan() { d } else { m })
+    expected
+        .iter()
+        .zip(found)
+        .map(|(a, b)| if a == b { 0.0 } else { (a - b).abs() / scale })
+        .fold(0.0, |m, d| if d > m || d.is_nan() { d } else { m })
 }

@@ -125,19 +125,21 @@ fn compute(node: &Node, i: &Inference, operands: &[Option<Array>], shape: &[usiz
             let bound = |k: usize| has(k).then(|| operand(k).values[0]);
             x.values.iter().map(|&v| unary(*u, v, bound(1), bound(2))).collect()
         }
-        Op::Binary(b) => Array::new(shape, |o| {
-            let (p, q) = (x.spread(o), operand(1).spread(o));
-            match b {
-                Binary::Add | Binary::Sum => p + q,
-                Binary::Sub => p - q,
-                Binary::Mul => p * q,
-                Binary::Div => p / q,
-                Binary::Max => p.max(q),
-                Binary::Min => p.min(q),
-                other => panic!("{other:?}"),
-            }
-        })
-        .values,
+        Op::Binary(b) => {
+            Array::new(shape, |o| {
+                let (p, q) = (x.spread(o), operand(1).spread(o));
+                match b {
+                    Binary::Add | Binary::Sum => p + q,
+                    Binary::Sub => p - q,
+                    Binary::Mul => p * q,
+                    Binary::Div => p / q,
+                    Binary::Max => p.max(q),
+                    Binary::Min => p.min(q),
+                    other => panic!("{other:?}"),
+                }
+            })
+            .values
+        }
         Op::Pool(op) => {
             let w = &op.window;
             let pads = w.resolve_pads(&x.shape[2..], &w.kernel);
@@ -215,12 +217,24 @@ fn unary(u: Unary, x: f32, low: Option<f32>, high: Option<f32>) -> f32 {
     let hard = |v: f32| v.clamp(0.0, 1.0);
     match u {
         Unary::Relu => x.max(0.0),
-        Unary::LeakyRelu { alpha } => if x < 0.0 { alpha * x } else { x },
+        Unary::LeakyRelu { alpha } => {
+            if x < 0.0 {
+                alpha * x
+            } else {
+                x
+            }
+        }
         Unary::Clip { .. } => x.max(low.unwrap_or(f32::NEG_INFINITY)).min(high.unwrap_or(f32::INFINITY)),
         Unary::Sigmoid => 1.0 / (1.0 + (-x).exp()),
         Unary::HardSigmoid { alpha, beta } => hard(alpha * x + beta),
         Unary::HardSwish => x * hard(x / 6.0 + 0.5),
-        Unary::Elu { alpha } => if x < 0.0 { alpha * (x.exp() - 1.0) } else { x },
+        Unary::Elu { alpha } => {
+            if x < 0.0 {
+                alpha * (x.exp() - 1.0)
+            } else {
+                x
+            }
+        }
         Unary::Tanh => x.tanh(),
         Unary::Softplus => (1.0 + x.exp()).ln(),
         Unary::Abs => x.abs(),
