@@ -203,7 +203,8 @@ impl Compiled {
         let (at, to) = &task.output;
         // Taken out while it is written: no step reads the buffer it writes.
         let mut output = std::mem::take(&mut self.buffers[*at]);
-        execute(self.isa, task, to, &self.buffers, &self.inputs, output.as_mut_slice());
+        let next = self.tasks[i + 1..].iter().find_map(|t| if let Work::Convolution(c) = &t.work { Some(&**c) } else { None });
+        execute(self.isa, task, next, to, &self.buffers, &self.inputs, output.as_mut_slice());
         self.buffers[*at] = output;
     }
 
@@ -228,7 +229,7 @@ impl Compiled {
     }
 }
 
-fn execute(isa: Isa, task: &Task, to: &View, buffers: &[Buffer], inputs: &[Vec<f32>], output: &mut [f32]) {
+fn execute(isa: Isa, task: &Task, next: Option<&Convolution>, to: &View, buffers: &[Buffer], inputs: &[Vec<f32>], output: &mut [f32]) {
     let operand = |i: usize| {
         let (buffer, view) = &task.inputs[i];
         (buffers[*buffer].as_slice(), view)
@@ -243,7 +244,7 @@ fn execute(isa: Isa, task: &Task, to: &View, buffers: &[Buffer], inputs: &[Vec<f
                 || ops::into_blocks(x, output, to),
             );
         }
-        Work::Convolution(c) => c.run(operand(0).0, output, task.inputs.get(1).map(|(b, _)| buffers[*b].as_slice())),
+        Work::Convolution(c) => c.run(operand(0).0, output, task.inputs.get(1).map(|(b, _)| buffers[*b].as_slice()), next),
         Work::Pool(p) => {
             let (x, from) = operand(0);
             accelerate(

@@ -40,7 +40,7 @@ pub(crate) struct Geometry {
 }
 
 /// Weights of the filter blocks that are computed before the next tile: what stays in the second-level cache.
-const CHUNK_BYTES: usize = 768 << 10;
+const CHUNK_BYTES: usize = 512 << 10;
 
 #[derive(Debug, Clone, Copy)]
 struct Placed {
@@ -74,6 +74,8 @@ pub(crate) struct Convolution {
     weights: Buffer,
     bias: Buffer,
     groups: usize,
+    /// Weights per survivor.
+    span: usize,
     input_row: usize,
     input_step: usize,
     input_len: usize,
@@ -136,6 +138,7 @@ impl Convolution {
             weights: Buffer::from_slice(&survivors.weights),
             bias: Buffer::from_slice(&padded),
             groups,
+            span: LANES * survivors.blocks,
             input_row: stride.0 * input.row,
             input_step: access.step,
             input_len: input.len,
@@ -145,11 +148,11 @@ impl Convolution {
         })
     }
 
-    /// Computes the result.
+    /// Computes the result. Meanwhile the first weights of the `next` convolution are asked for.
     ///
     /// # Panics
     /// Buffers shorter than those it was made for; a residual where it was made without, or the other way round.
-    pub fn run(&self, input: &[f32], output: &mut [f32], residual: Option<&[f32]>) {
+    pub fn run(&self, input: &[f32], output: &mut [f32], residual: Option<&[f32]>, next: Option<&Self>) {
         assert!(input.len() >= self.input_len && output.len() >= self.output.len);
         assert_eq!(residual.is_some(), self.residual.is_some());
         assert!(residual.zip(self.residual).is_none_or(|(r, v)| r.len() >= v.len));
@@ -172,30 +175,58 @@ impl Convolution {
             low: self.clamp.low,
             high: self.clamp.high,
             slope: self.clamp.slope,
+            next: std::ptr::null(),
+            next_step: 0,
         };
-        let at = |input: usize, output: usize, residual: usize, (first, last): (usize, usize)| TileCall {
+        let at = |input: usize, output: usize, residual: usize, (first, last): (usize, usize), ahead: (*const f32, usize)| TileCall {
             input: call.input.wrapping_add(input),
             output: call.output.wrapping_add(output),
             residual: if call.residual.is_null() { call.residual } else { call.residual.wrapping_add(residual) },
             first,
             last,
+            next: ahead.0,
+            next_step: ahead.1,
             ..call
         };
         match &self.plan {
             Plan::Tiles { tiles, chunks } => {
-                for &chunk in chunks {
-                    for t in tiles {
+                for (c, &(first, last)) in chunks.iter().enumerate() {
+                    let survivors: usize = self.survivors_lists[first..last].iter().map(|l| l.count as usize).sum();
+                    let wanted = match chunks.get(c + 1) {
+                        Some(&(from, to)) => self.weights_of(from, to),
+                        None => next.map_or(&[][..], Self::first_weights),
+                    };
+                    let next_step = size_of_val(wanted).div_ceil((survivors * tiles.len()).max(1)).min(128);
+                    for (i, t) in tiles.iter().enumerate() {
+                        let ahead = (wanted.as_ptr().wrapping_byte_add(i * survivors * next_step), next_step);
                         // SAFETY: the CPU has the instruction set and the largest input, output and residual element of any tile
                         // lies in its buffer: `new` checked both, and the lengths of the buffers were checked above. The lists lie
                         // within offsets and weights, and `bias` was filled up to whole groups.
-                        unsafe { (t.kernel)(&at(t.input, t.output, t.residual, chunk)) }
+                        unsafe { (t.kernel)(&at(t.input, t.output, t.residual, (first, last), ahead)) }
                     }
                 }
             }
             Plan::Vector { kernel, input, output, residual } => {
                 // SAFETY: as above, for the one output pixel there is.
-                unsafe { kernel(&at(*input, *output, *residual, (0, self.groups))) }
+                unsafe { kernel(&at(*input, *output, *residual, (0, self.groups), (call.weights, 0))) }
             }
+        }
+    }
+}
+
+impl Convolution {
+    /// Weights of the groups `first..last`.
+    fn weights_of(&self, first: usize, last: usize) -> &[f32] {
+        let start = self.survivors_lists[first].weights as usize;
+        let end = self.survivors_lists[last - 1];
+        &self.weights.as_slice()[start * self.span..(end.weights + end.count) as usize * self.span]
+    }
+
+    /// Those that are needed first.
+    fn first_weights(&self) -> &[f32] {
+        match &self.plan {
+            Plan::Tiles { chunks, .. } => chunks.first().map_or(&[], |&(first, last)| self.weights_of(first, last)),
+            Plan::Vector { .. } => &[],
         }
     }
 }

@@ -30,6 +30,11 @@ pub(crate) trait Lanes: Copy {
     unsafe fn prefetch(p: *const f32) {
         let _ = p;
     }
+    /// The same, into the second-level cache.
+    #[inline(always)]
+    unsafe fn prefetch_far(p: *const f32) {
+        let _ = p;
+    }
 }
 
 /// Plain Rust; the compiler makes of it what the baseline of the target allows.
@@ -104,6 +109,10 @@ pub(crate) mod x86 {
             unsafe { _mm_prefetch::<_MM_HINT_T0>(p.cast()) }
         }
         #[inline(always)]
+        unsafe fn prefetch_far(p: *const f32) {
+            unsafe { _mm_prefetch::<_MM_HINT_T1>(p.cast()) }
+        }
+        #[inline(always)]
         unsafe fn load(p: *const f32) -> Self {
             Self(unsafe { _mm512_loadu_ps(p) })
         }
@@ -148,6 +157,10 @@ pub(crate) mod x86 {
         #[inline(always)]
         unsafe fn prefetch(p: *const f32) {
             unsafe { _mm_prefetch::<_MM_HINT_T0>(p.cast()) }
+        }
+        #[inline(always)]
+        unsafe fn prefetch_far(p: *const f32) {
+            unsafe { _mm_prefetch::<_MM_HINT_T1>(p.cast()) }
         }
         #[inline(always)]
         unsafe fn load(p: *const f32) -> Self {

@@ -152,7 +152,7 @@ impl Case {
         let mut to = Buffer::zeros(output.len);
         let mark = 12345.0;
         to.as_mut_slice().fill(mark);
-        convolution.run(from.as_slice(), to.as_mut_slice(), self.residual.then(|| plus.as_slice()));
+        convolution.run(from.as_slice(), to.as_mut_slice(), self.residual.then(|| plus.as_slice()), None);
         let mut written = 0;
         for c in 0..out.channels {
             for y in 0..out.height {

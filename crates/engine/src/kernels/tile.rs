@@ -49,6 +49,10 @@ pub(crate) struct TileCall {
     pub high: f32,
     /// Negative results are multiplied by this; 1 for none.
     pub slope: f32,
+    /// Weights wanted after these, asked for meanwhile; may lie anywhere.
+    pub next: *const f32,
+    /// How many bytes of them per survivor.
+    pub next_step: usize,
 }
 
 /// Where the survivors of one block group are.
@@ -87,6 +91,7 @@ pub(crate) unsafe fn tile<L: Lanes, const FB: usize, const TH: usize, const TW: 
         for (r, row) in rows.iter_mut().enumerate() {
             *row = call.input.wrapping_add(r * call.input_row);
         }
+        let mut next = call.next;
         for group in call.first..call.last {
             let list = *call.lists.add(group);
             let mut sums = [[[L::splat(0.0); TW]; TH]; FB];
@@ -99,6 +104,8 @@ pub(crate) unsafe fn tile<L: Lanes, const FB: usize, const TH: usize, const TW: 
             while offset != last {
                 let at = *offset as usize;
                 L::prefetch(weights.wrapping_add(16 * FB * AHEAD));
+                L::prefetch_far(next);
+                next = next.wrapping_byte_add(call.next_step);
                 let mut w = [L::splat(0.0); FB];
                 for f in 0..FB {
                     w[f] = L::load(weights.add(16 * f));
