@@ -1,0 +1,294 @@
+//! Compiling a model and running it.
+
+use graph::{InputShapes, Model};
+
+use crate::build::build;
+use crate::error::{Error, Result};
+use crate::kernels::{Buffer, Clamp, Convolution, Isa, accelerate};
+use crate::layout::View;
+use crate::lower::lower;
+use crate::network::Port;
+use crate::ops::{self, Arithmetic, Function, Moves, Pooling};
+
+/// Compiles models for one instruction set.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Engine {
+    isa: Isa,
+}
+
+impl Default for Engine {
+    fn default() -> Self {
+        Self { isa: Isa::best() }
+    }
+}
+
+impl Engine {
+    /// With the fastest kernels of this CPU.
+    pub fn new() -> Self {
+        Self::default()
+    }
+
+    /// With the kernels of `isa`.
+    ///
+    /// # Errors
+    /// The CPU does not run them.
+    pub fn with_isa(isa: Isa) -> Result<Self> {
+        let available = Isa::available();
+        if available.contains(&isa) {
+            return Ok(Self { isa });
+        }
+        let available = available.iter().map(|i| i.name()).collect::<Vec<_>>().join(", ");
+        Err(Error::Isa { isa: isa.name(), available })
+    }
+
+    /// The kernels in use.
+    pub fn isa(&self) -> Isa {
+        self.isa
+    }
+
+    /// Makes `model` ready to run on inputs of `shapes` (batch 1): constants folded, operators fused, zero weights left out,
+    /// memory allocated.
+    ///
+    /// # Errors
+    /// A graph that is not sound, shapes that are not given, a batch other than 1; a node that there is no kernel for, with what
+    /// to use instead.
+    pub fn compile(&self, model: &Model, shapes: &InputShapes) -> Result<Compiled> {
+        build(lower(model, shapes)?, self.isa)
+    }
+}
+
+/// One thing to do.
+#[derive(Debug, Clone)]
+pub(crate) enum Work {
+    /// An input as blocks, or by moves where it stays planar.
+    Load {
+        input: usize,
+        planar: Option<Moves>,
+    },
+    Convolution(Box<Convolution>),
+    Pool(Pooling),
+    GlobalPool {
+        maximum: bool,
+    },
+    Map(Function),
+    Affine {
+        scale: Vec<f32>,
+        shift: Vec<f32>,
+        clamp: Clamp,
+    },
+    Binary {
+        function: Arithmetic,
+        clamp: Clamp,
+    },
+    Softmax {
+        axis: usize,
+        log: bool,
+    },
+    Moves(Moves),
+}
+
+/// Work with the buffers it is on.
+#[derive(Debug, Clone)]
+pub(crate) struct Task {
+    pub work: Work,
+    pub inputs: Vec<(usize, View)>,
+    pub output: (usize, View),
+}
+
+/// Where a result is, and where the user reads it.
+#[derive(Debug, Clone)]
+pub(crate) struct Output {
+    pub buffer: usize,
+    pub view: View,
+    pub values: Vec<f32>,
+}
+
+/// What one step of a compiled model is.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Layer {
+    /// Name of the node; of the first where several were fused.
+    pub name: String,
+    /// ONNX operators in it, in order; empty for the copy of an input.
+    pub operators: Vec<String>,
+    /// Of a convolution or linear layer: units of 16 filters × 1 channel × 1 kernel position that are computed, of those that a
+    /// dense layer has.
+    pub kept: Option<(usize, usize)>,
+}
+
+/// A model ready to run. Running allocates nothing.
+#[derive(Debug, Clone)]
+pub struct Compiled {
+    isa: Isa,
+    buffers: Vec<Buffer>,
+    tasks: Vec<Task>,
+    layers: Vec<Layer>,
+    input_ports: Vec<Port>,
+    inputs: Vec<Vec<f32>>,
+    output_ports: Vec<Port>,
+    outputs: Vec<Output>,
+}
+
+impl Compiled {
+    #[allow(clippy::too_many_arguments)]
+    pub(crate) fn new(
+        isa: Isa,
+        buffers: Vec<Buffer>,
+        tasks: Vec<Task>,
+        layers: Vec<Layer>,
+        input_ports: Vec<Port>,
+        inputs: Vec<Vec<f32>>,
+        output_ports: Vec<Port>,
+        outputs: Vec<Output>,
+    ) -> Self {
+        Self { isa, buffers, tasks, layers, input_ports, inputs, output_ports, outputs }
+    }
+
+    /// The kernels in use.
+    pub fn isa(&self) -> Isa {
+        self.isa
+    }
+
+    /// Names and shapes of the inputs.
+    pub fn inputs(&self) -> &[Port] {
+        &self.input_ports
+    }
+
+    /// Names and shapes of the outputs.
+    pub fn outputs(&self) -> &[Port] {
+        &self.output_ports
+    }
+
+    /// The steps, in the order in which they run.
+    pub fn layers(&self) -> &[Layer] {
+        &self.layers
+    }
+
+    /// Memory of all activations, in bytes.
+    pub fn activation_bytes(&self) -> usize {
+        self.buffers.iter().map(|b| size_of_val(b.as_slice())).sum()
+    }
+
+    /// Puts `values` (row-major, in the shape of the port) at the input called `name`.
+    ///
+    /// # Errors
+    /// No such input, or another number of elements.
+    pub fn set_input(&mut self, name: &str, values: &[f32]) -> Result<()> {
+        let fail = |reason: String| Error::Input {
+            name: name.to_owned(),
+            reason,
+            inputs: self.input_ports.iter().map(|p| format!("{} {:?}", p.name, p.shape)).collect::<Vec<_>>().join(", "),
+        };
+        let i = self.input_ports.iter().position(|p| p.name == name).ok_or_else(|| fail("there is none of this name".into()))?;
+        if values.len() != self.inputs[i].len() {
+            return Err(fail(format!("{} elements given, {} wanted", values.len(), self.inputs[i].len())));
+        }
+        self.inputs[i].copy_from_slice(values);
+        Ok(())
+    }
+
+    /// Runs all steps on what [`Compiled::set_input`] put there.
+    pub fn run(&mut self) {
+        for i in 0..self.tasks.len() {
+            self.run_step(i);
+        }
+        self.collect();
+    }
+
+    /// Runs step `i` of [`Compiled::layers`] on what the steps before it left; for timing steps one by one.
+    ///
+    /// # Panics
+    /// There is no step `i`.
+    pub fn run_step(&mut self, i: usize) {
+        let task = &self.tasks[i];
+        let (at, to) = &task.output;
+        // Taken out while it is written: no step reads the buffer it writes.
+        let mut output = std::mem::take(&mut self.buffers[*at]);
+        let next = self.tasks[i + 1..].iter().find_map(|t| if let Work::Convolution(c) = &t.work { Some(&**c) } else { None });
+        execute(self.isa, task, next, to, &self.buffers, &self.inputs, output.as_mut_slice());
+        self.buffers[*at] = output;
+    }
+
+    /// Copies the results to where [`Compiled::output`] reads them.
+    fn collect(&mut self) {
+        for o in &mut self.outputs {
+            let from = self.buffers[o.buffer].as_slice();
+            accelerate(
+                self.isa,
+                #[inline(always)]
+                || ops::from_blocks(from, &o.view, &mut o.values),
+            );
+        }
+    }
+
+    /// Elements of output `i` after a run, row-major in the shape of its port.
+    ///
+    /// # Panics
+    /// There is no output `i`.
+    pub fn output(&self, i: usize) -> &[f32] {
+        &self.outputs[i].values
+    }
+}
+
+fn execute(isa: Isa, task: &Task, next: Option<&Convolution>, to: &View, buffers: &[Buffer], inputs: &[Vec<f32>], output: &mut [f32]) {
+    let operand = |i: usize| {
+        let (buffer, view) = &task.inputs[i];
+        (buffers[*buffer].as_slice(), view)
+    };
+    match &task.work {
+        Work::Load { input, planar: Some(moves) } => moves.run(&inputs[*input], output),
+        Work::Load { input, planar: None } => {
+            let x = &inputs[*input];
+            accelerate(
+                isa,
+                #[inline(always)]
+                || ops::into_blocks(x, output, to),
+            );
+        }
+        Work::Convolution(c) => c.run(operand(0).0, output, task.inputs.get(1).map(|(b, _)| buffers[*b].as_slice()), next),
+        Work::Pool(p) => {
+            let (x, from) = operand(0);
+            accelerate(
+                isa,
+                #[inline(always)]
+                || ops::pool(p, x, from, output, to),
+            );
+        }
+        Work::GlobalPool { maximum } => {
+            let (x, from) = operand(0);
+            accelerate(
+                isa,
+                #[inline(always)]
+                || ops::global_pool(*maximum, x, from, output, to),
+            );
+        }
+        Work::Map(f) => {
+            let (x, from) = operand(0);
+            accelerate(
+                isa,
+                #[inline(always)]
+                || ops::map(*f, x, from, output, to),
+            );
+        }
+        Work::Affine { scale, shift, clamp } => {
+            let (x, from) = operand(0);
+            accelerate(
+                isa,
+                #[inline(always)]
+                || ops::affine(scale, shift, *clamp, x, from, output, to),
+            );
+        }
+        Work::Binary { function, clamp } => {
+            let (a, b) = (operand(0), operand(1));
+            accelerate(
+                isa,
+                #[inline(always)]
+                || ops::binary(*function, *clamp, a, b, output, to),
+            );
+        }
+        Work::Softmax { axis, log } => {
+            let (x, from) = operand(0);
+            ops::softmax(*log, *axis, x, from, output, to);
+        }
+        Work::Moves(moves) => moves.run(operand(0).0, output),
+    }
+}

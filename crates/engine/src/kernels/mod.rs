@@ -1,0 +1,23 @@
+//! The only place with `unsafe` code.
+//!
+//! Its boundary is [`Convolution`]: `new` checks every access the kernels will make against the lengths of the buffers, `run` checks
+//! the lengths. [`Buffer`] is aligned memory, [`accelerate`] compiles plain loops for the CPU's instruction set.
+#![allow(unsafe_code)]
+
+mod accelerate;
+mod buffer;
+mod convolve;
+mod lanes;
+mod table;
+mod tile;
+mod vector;
+
+pub(crate) use accelerate::accelerate;
+pub(crate) use buffer::Buffer;
+pub(crate) use convolve::{Clamp, Convolution, Geometry};
+pub use table::Isa;
+pub(crate) use table::{Access, Shape, kernel as tile_kernel};
+pub(crate) use tile::List;
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,155 @@
+//! The kernel of all convolutions: one tile of output pixels for a range of filter blocks.
+//!
+//! A *survivor* is 16 weights, one per filter of a block, that meet the same input element. Per survivor the kernel loads one
+//! offset and 16 weights and does one multiply-add per pixel of the tile, the pixel's input broadcast to all lanes. Weights that
+//! are zero in all 16 filters have no survivor and cost nothing. A depthwise convolution has the same form with 16 input
+//! channels in place of the broadcast.
+
+// Loops over constants of what is an array of registers: indices say which.
+#![allow(clippy::needless_range_loop)]
+
+use super::lanes::Lanes;
+
+/// One call of a tile kernel. Offsets and pitches count elements unless said otherwise.
+#[derive(Clone, Copy)]
+pub(crate) struct TileCall {
+    /// Input element that offset 0 of the tile's first pixel means.
+    pub input: *const f32,
+    /// Distance in the input between two rows of output pixels.
+    pub input_row: usize,
+    /// Distance in the input between two output pixels of a row; read only by kernels without a constant step.
+    pub input_step: usize,
+    /// The survivors of every block group.
+    pub lists: *const List,
+    /// First block group.
+    pub first: usize,
+    /// One past the last block group.
+    pub last: usize,
+    /// Distances in the input, in bytes.
+    pub offsets: *const u32,
+    /// 16 weights per survivor and block of the group.
+    pub weights: *const f32,
+    /// Per filter.
+    pub bias: *const f32,
+    /// First output pixel, of filter block 0.
+    pub output: *mut f32,
+    /// Distance between two rows of the output.
+    pub output_row: usize,
+    /// Distance between two filter blocks of the output.
+    pub output_block: usize,
+    /// Added before the activation, same geometry as the output up to the two pitches; null for none.
+    pub residual: *const f32,
+    /// Distance between two rows of the residual.
+    pub residual_row: usize,
+    /// Distance between two filter blocks of the residual.
+    pub residual_block: usize,
+    /// Result at least this.
+    pub low: f32,
+    /// Result at most this.
+    pub high: f32,
+    /// Negative results are multiplied by this; 1 for none.
+    pub slope: f32,
+    /// Weights wanted after these, asked for meanwhile; may lie anywhere.
+    pub next: *const f32,
+    /// How many bytes of them per survivor.
+    pub next_step: usize,
+}
+
+/// Where the survivors of one block group are.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct List {
+    /// First offset; groups with equal offsets share them.
+    pub offsets: u32,
+    /// Survivors whose weights come before.
+    pub weights: u32,
+    /// How many there are.
+    pub count: u32,
+}
+
+/// A tile kernel.
+pub(crate) type TileKernel = unsafe fn(&TileCall);
+
+/// Survivors ahead of which weights are asked for: long lists come from beyond the first two caches, and the hardware's own
+/// prefetching stops at pages.
+const AHEAD: usize = 24;
+
+/// `TH × TW` output pixels for `FB` blocks of 16 filters at a time. `STEP` is the distance in the input between output pixels of
+/// a row, 0 where the call says it. With `VECTOR` the 16 input elements at the offset meet the 16 weights lane by lane.
+///
+/// # Safety
+/// The CPU has the instruction set of `L`. For every survivor of the range and every pixel of the tile the input element (16 with
+/// `VECTOR`) is readable; 16 outputs per pixel and block are writable and 16 residuals readable where there is one; `lists`,
+/// `offsets`, `weights` and `bias` cover the range.
+#[inline(always)]
+pub(crate) unsafe fn tile<L: Lanes, const FB: usize, const TH: usize, const TW: usize, const STEP: usize, const VECTOR: bool>(
+    call: &TileCall,
+) {
+    let step = if STEP == 0 { call.input_step } else { STEP };
+    // SAFETY: all accesses below are those that the caller vouches for.
+    unsafe {
+        let mut rows = [call.input; TH];
+        for (r, row) in rows.iter_mut().enumerate() {
+            *row = call.input.wrapping_add(r * call.input_row);
+        }
+        let mut next = call.next;
+        for group in call.first..call.last {
+            let list = *call.lists.add(group);
+            let mut sums = [[[L::splat(0.0); TW]; TH]; FB];
+            for f in 0..FB {
+                sums[f] = [[L::load(call.bias.add(16 * (group * FB + f))); TW]; TH];
+            }
+            let mut weights = call.weights.add(16 * FB * list.weights as usize);
+            let mut offset = call.offsets.add(list.offsets as usize);
+            let last = offset.add(list.count as usize);
+            while offset != last {
+                let at = *offset as usize;
+                L::prefetch(weights.wrapping_add(16 * FB * AHEAD));
+                L::prefetch_far(next);
+                next = next.wrapping_byte_add(call.next_step);
+                let mut w = [L::splat(0.0); FB];
+                for f in 0..FB {
+                    w[f] = L::load(weights.add(16 * f));
+                }
+                for r in 0..TH {
+                    for c in 0..TW {
+                        let p = rows[r].byte_add(at).add(c * step);
+                        let x = if VECTOR { L::load(p) } else { L::splat_at(p) };
+                        for f in 0..FB {
+                            sums[f][r][c] = w[f].mul_add(x, sums[f][r][c]);
+                        }
+                    }
+                }
+                weights = weights.add(16 * FB);
+                offset = offset.add(1);
+            }
+            for f in 0..FB {
+                let block = group * FB + f;
+                let out = call.output.add(block * call.output_block);
+                if !call.residual.is_null() {
+                    let from = call.residual.add(block * call.residual_block);
+                    for r in 0..TH {
+                        for c in 0..TW {
+                            sums[f][r][c] = sums[f][r][c].add(L::load(from.add(r * call.residual_row + 16 * c)));
+                        }
+                    }
+                }
+                if call.slope != 1.0 {
+                    let (zero, slope) = (L::splat(0.0), L::splat(call.slope));
+                    for r in 0..TH {
+                        for c in 0..TW {
+                            let v = sums[f][r][c];
+                            sums[f][r][c] = slope.mul_add(v.min(zero), v.max(zero));
+                        }
+                    }
+                }
+                // In this order a NaN stays one.
+                let (low, high) = (L::splat(call.low), L::splat(call.high));
+                for r in 0..TH {
+                    for c in 0..TW {
+                        high.min(low.max(sums[f][r][c])).store(out.add(r * call.output_row + 16 * c));
+                    }
+                }
+            }
+        }
+    }
+}

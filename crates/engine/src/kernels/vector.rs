@@ -1,0 +1,101 @@
+//! The kernel for layers of a single output pixel: linear layers, and convolutions over all of their input.
+
+// Loops over constants of what is an array of registers: indices say which.
+#![allow(clippy::needless_range_loop)]
+
+use super::lanes::{Lanes, Plain};
+use super::table::Isa;
+use super::tile::TileCall;
+
+/// A kernel for one output pixel.
+pub(crate) type VectorKernel = unsafe fn(&TileCall);
+
+/// One output pixel for a range of filter blocks: survivors in turn go to one of eight sums, so that they need not wait for each other.
+///
+/// # Safety
+/// As `tile`, for one pixel and one block per group.
+#[inline(always)]
+unsafe fn pixel<L: Lanes>(call: &TileCall) {
+    const SUMS: usize = 8;
+    // SAFETY: all accesses are those that the caller vouches for.
+    unsafe {
+        for group in call.first..call.last {
+            let list = *call.lists.add(group);
+            let mut sums = [L::splat(0.0); SUMS];
+            sums[0] = L::load(call.bias.add(16 * group));
+            let mut weights = call.weights.add(16 * list.weights as usize);
+            let mut offset = call.offsets.add(list.offsets as usize);
+            let mut left = list.count as usize;
+            while left >= SUMS {
+                for (s, sum) in sums.iter_mut().enumerate() {
+                    let x = L::splat_at(call.input.byte_add(*offset.add(s) as usize));
+                    *sum = L::load(weights.add(16 * s)).mul_add(x, *sum);
+                }
+                weights = weights.add(16 * SUMS);
+                offset = offset.add(SUMS);
+                left -= SUMS;
+            }
+            for s in 0..left {
+                let x = L::splat_at(call.input.byte_add(*offset.add(s) as usize));
+                sums[s] = L::load(weights.add(16 * s)).mul_add(x, sums[s]);
+            }
+            let mut width = SUMS / 2;
+            while width > 0 {
+                for s in 0..width {
+                    sums[s] = sums[s].add(sums[s + width]);
+                }
+                width /= 2;
+            }
+            let mut v = sums[0];
+            if !call.residual.is_null() {
+                v = v.add(L::load(call.residual.add(group * call.residual_block)));
+            }
+            if call.slope != 1.0 {
+                v = L::splat(call.slope).mul_add(v.min(L::splat(0.0)), v.max(L::splat(0.0)));
+            }
+            // In this order a NaN stays one.
+            v = L::splat(call.high).min(L::splat(call.low).max(v));
+            v.store(call.output.add(group * call.output_block));
+        }
+    }
+}
+
+macro_rules! vector {
+    ($name:ident, $lanes:ty, $feature:literal) => {
+        /// # Safety
+        /// As [`pixel`].
+        #[target_feature(enable = $feature)]
+        unsafe fn $name(call: &TileCall) {
+            // SAFETY: the caller's contract is that of `pixel`.
+            unsafe { pixel::<$lanes>(call) }
+        }
+    };
+}
+#[cfg(target_arch = "x86_64")]
+vector!(avx512, super::lanes::x86::Avx512, "avx512f");
+#[cfg(target_arch = "x86_64")]
+vector!(avx2, super::lanes::x86::Avx2, "avx2,fma");
+#[cfg(target_arch = "aarch64")]
+vector!(neon, super::lanes::arm::Neon, "neon");
+
+/// # Safety
+/// As [`pixel`].
+unsafe fn plain(call: &TileCall) {
+    // SAFETY: the caller's contract is that of `pixel`; plain Rust needs no instruction set.
+    unsafe { pixel::<Plain>(call) }
+}
+
+/// The kernel of an instruction set; `None` where this target does not have it.
+pub(crate) fn vector_kernel(isa: Isa) -> Option<VectorKernel> {
+    match isa {
+        #[cfg(target_arch = "x86_64")]
+        Isa::Avx512 => Some(avx512),
+        #[cfg(target_arch = "x86_64")]
+        Isa::Avx2 => Some(avx2),
+        #[cfg(target_arch = "aarch64")]
+        Isa::Neon => Some(neon),
+        Isa::Plain => Some(plain),
+        #[allow(unreachable_patterns)]
+        _ => None,
+    }
+}

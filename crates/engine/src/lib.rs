@@ -1,0 +1,29 @@
+//! Inference of convolutional networks on CPUs, batch 1, `f32`, that gains time from weights that are zero.
+//!
+//! The file stays plain ONNX: pruned weights are zeros in the usual initializers, and the engine finds them when it loads the
+//! model. Every unit of 16 filters × 1 channel × 1 kernel position that is all zero is left out, so time is proportional to
+//! what is kept. Dense networks are the case where everything is.
+//!
+//! [`Engine::compile`] reads a `graph::Model` once; [`Compiled::set_input`], [`Compiled::run`] and [`Compiled::output`] run it
+//! without allocating. In between the model passes through `lower` (the graph as the engine's steps: constants folded, what
+//! follows a convolution fused to it), `place` (layouts, halos, shared buffers) and `build` (tiles chosen, weights packed).
+//!
+//! Knows nothing of pruning methods, clocks or files. `unsafe` code is in [`kernels`](self) only.
+#![deny(unsafe_code)]
+
+mod build;
+mod engine;
+mod error;
+mod kernels;
+mod layout;
+mod lower;
+mod network;
+mod ops;
+mod place;
+mod survivors;
+mod tiling;
+
+pub use engine::{Compiled, Engine, Layer};
+pub use error::{Error, Result};
+pub use kernels::Isa;
+pub use network::Port;

@@ -1,0 +1,153 @@
+//! Where every activation lies: layouts, halos, and buffers shared by activations that are not needed at the same time.
+
+use std::collections::HashMap;
+
+use crate::layout::{Halo, LANES, Layout, View};
+use crate::network::{Network, Operation, TensorId};
+
+/// Activations with their places.
+#[derive(Debug, Clone)]
+pub(crate) struct Places {
+    /// Per tensor: its buffer, and itself in it.
+    pub places: Vec<(usize, View)>,
+    /// Elements per buffer.
+    pub buffers: Vec<usize>,
+    /// Tensors that were computed where the join wants them.
+    pub joined: Vec<bool>,
+}
+
+/// Chooses places. Halos are zero from the start and written by nobody, which holds because a buffer is only ever shared by
+/// activations of one layout.
+pub(crate) fn place(network: &Network) -> Places {
+    let n = network.tensors.len();
+    let mut layouts: Vec<Layout> = network.tensors.iter().map(|&extent| Layout { extent, halo: Halo::default(), lanes: LANES }).collect();
+    for step in &network.steps {
+        if let Operation::Load(_) = step.operation
+            && is_planar(network, step.output)
+        {
+            layouts[step.output.0].lanes = 1;
+        }
+        if let Operation::Conv(_) = step.operation {
+            let t = step.inputs[0];
+            layouts[t.0].halo = layouts[t.0].halo.join(halo(network, step));
+        }
+    }
+    // Parts of a join, with their first channel in it.
+    let mut part_of: Vec<Option<(TensorId, usize)>> = vec![None; n];
+    for step in network.steps.iter().filter(|s| s.operation == Operation::Concat { axis: 0 }) {
+        let mut channel = 0;
+        for &t in &step.inputs {
+            let e = network.extent(t);
+            if channel % LANES == 0 && can_join(network, &layouts, &part_of, t, step.output, &step.inputs) && pads_fit(network, step, t) {
+                part_of[t.0] = Some((step.output, channel));
+            }
+            channel += e.channels;
+        }
+        let parts = step.inputs.iter().filter(|t| part_of[t.0].is_some_and(|(o, _)| o == step.output));
+        let halo = parts.fold(layouts[step.output.0].halo, |h, t| h.join(layouts[t.0].halo));
+        layouts[step.output.0].halo = halo;
+    }
+    let owner = |t: TensorId| part_of[t.0].map_or(t, |(o, _)| o);
+    let mut last_use = vec![0; n];
+    let mut first_use = vec![usize::MAX; n];
+    for (i, step) in network.steps.iter().enumerate() {
+        for &t in &step.inputs {
+            last_use[owner(t).0] = i;
+        }
+        let o = owner(step.output).0;
+        first_use[o] = first_use[o].min(i);
+        last_use[o] = last_use[o].max(i);
+        if let Operation::Constant(_) = step.operation {
+            last_use[o] = usize::MAX;
+        }
+    }
+    for (_, t) in &network.outputs {
+        last_use[owner(*t).0] = usize::MAX;
+    }
+    let mut buffers = Vec::new();
+    let mut free: HashMap<Layout, Vec<usize>> = HashMap::new();
+    let mut buffer_of = vec![usize::MAX; n];
+    for (i, step) in network.steps.iter().enumerate() {
+        let t = owner(step.output).0;
+        if first_use[t] == i {
+            let constant = matches!(step.operation, Operation::Constant(_));
+            let shared = if constant { None } else { free.get_mut(&layouts[t]).and_then(Vec::pop) };
+            buffer_of[t] = shared.unwrap_or_else(|| {
+                buffers.push(layouts[t].len());
+                buffers.len() - 1
+            });
+        }
+        let mut done: Vec<usize> = step.inputs.iter().map(|&t| owner(t).0).chain([t]).filter(|&t| last_use[t] == i).collect();
+        done.sort_unstable();
+        done.dedup();
+        for t in done {
+            free.entry(layouts[t]).or_default().push(buffer_of[t]);
+        }
+    }
+    let places = (0..n)
+        .map(|t| match part_of[t] {
+            Some((o, channel)) => {
+                let whole = layouts[o.0].view();
+                let base = whole.base + channel / LANES * whole.block;
+                (buffer_of[o.0], View { extent: network.tensors[t], base, ..whole })
+            }
+            None => (buffer_of[t], layouts[t].view()),
+        })
+        .collect();
+    Places { places, buffers, joined: part_of.iter().map(Option::is_some).collect() }
+}
+
+/// The zeros that a convolution reads around its input.
+fn halo(network: &Network, step: &crate::network::Step) -> Halo {
+    let Operation::Conv(conv) = &step.operation else { return Halo::default() };
+    let (input, output) = (network.extent(step.inputs[0]), network.extent(step.output));
+    let [_, _, kh, kw] = conv.weights.shape;
+    let after = |out: usize, stride: usize, dilation: usize, kernel: usize, pad: usize, size: usize| {
+        ((out - 1) * stride + dilation * (kernel - 1) + 1).saturating_sub(pad + size)
+    };
+    Halo {
+        top: conv.pad.0,
+        left: conv.pad.1,
+        bottom: after(output.height, conv.stride.0, conv.dilation.0, kh, conv.pad.0, input.height),
+        right: after(output.width, conv.stride.1, conv.dilation.1, kw, conv.pad.1, input.width),
+    }
+}
+
+/// An input of few channels that only convolutions read stays planar: 16 lanes would be mostly empty.
+fn is_planar(network: &Network, t: TensorId) -> bool {
+    let mut readers = network.steps.iter().filter(|s| s.inputs.contains(&t));
+    let output = network.outputs.iter().any(|(_, o)| *o == t);
+    let e = network.extent(t);
+    !output
+        && e.channels < LANES
+        && !e.is_vector()
+        && readers.all(|s| matches!(&s.operation, Operation::Conv(c) if c.weights.group == 1 && s.inputs.iter().filter(|i| **i == t).count() == 1 && s.inputs[0] == t))
+}
+
+/// `t` can be computed inside the join `output`: nothing reads and writes the join's buffer in one step.
+fn can_join(
+    network: &Network,
+    layouts: &[Layout],
+    part_of: &[Option<(TensorId, usize)>],
+    t: TensorId,
+    output: TensorId,
+    parts: &[TensorId],
+) -> bool {
+    let Some(producer) = network.steps.iter().find(|s| s.output == t) else { return false };
+    let inside = |r: &TensorId| *r == output || (parts.contains(r) && part_of[r.0].is_some_and(|(o, _)| o == output));
+    let reads_itself = network.steps.iter().any(|s| parts.contains(&s.output) && s.inputs.contains(&t));
+    let outer = part_of[output.0].is_some();
+    layouts[t.0].lanes == LANES
+        && part_of[t.0].is_none()
+        && !outer
+        && !reads_itself
+        && !matches!(producer.operation, Operation::Constant(_) | Operation::Load(_) | Operation::Concat { .. })
+        && !producer.inputs.iter().any(inside)
+        && parts.iter().filter(|p| **p == t).count() == 1
+        && !network.outputs.iter().any(|(_, o)| *o == t)
+}
+
+/// What is computed for the unused lanes of the last block does not spoil a part that follows in it.
+fn pads_fit(network: &Network, step: &crate::network::Step, t: TensorId) -> bool {
+    network.extent(t).channels.is_multiple_of(LANES) || step.inputs.last() == Some(&t)
+}
