@@ -1,7 +1,8 @@
 #!/usr/bin/env python3
 """Prune one network to one budget by several methods with equal fine-tuning, and print the table.
 
-usage: compare_methods.py MODEL DATA --budget 50% --epochs 3 --out DIR [--methods halp,halp-exact,halp-published,uniform,flops] [-- FLAGS...]
+usage: compare_methods.py MODEL DATA --budget 50% --epochs 3 --out DIR
+           [--methods halp,halp-widths,halp-exact,halp-published,archtree,archtree-1,lacp,auto,uniform,uniform-edges,flops] [-- FLAGS...]
 
 Runs that are in DIR already are not done again (those that stopped are resumed). All runs share one latency table.
 FLAGS go to every `secateur prune`. The binary is target/release/secateur, or $SECATEUR.
@@ -13,8 +14,14 @@ METHODS = {
     "halp-widths": ["--method", "halp", "--solver", "joint", "--no-depth"],
     "halp-exact": ["--method", "halp", "--solver", "exact"],
     "halp-published": ["--method", "halp", "--solver", "published"],
-    "uniform": ["--method", "uniform"],
+    "uniform": ["--method", "uniform", "--no-round-up"],
+    "uniform-edges": ["--method", "uniform"],
     "flops": ["--method", "flops"],
+    "archtree": ["--method", "archtree"],
+    "archtree-1": ["--method", "archtree", "--beam", "1"],
+    "lacp": ["--method", "lacp", "--grid", "kept"],
+    "lacp-all": ["--method", "lacp", "--grid", "all"],
+    "auto": ["--method", "auto"],
 }
 
 
@@ -51,15 +58,16 @@ def main():
             continue
         rows.append((name, json.load(open(path))))
     pct = lambda v: "–" if v is None else f"{v:.2f}"
-    print("| method | latency / dense | interval | predicted / dense | MACs / dense | held-out before | held-out after | test |")
-    print("|---|---|---|---|---|---|---|---|")
+    print("| method | latency / dense | interval | below the budget | predicted / dense | MACs / dense | measured | search s | held-out before | held-out after | test |")
+    print("|---|---|---|---|---|---|---|---|---|---|---|")
     for name, r in rows:
         if r is None:
-            print(f"| {name} | no result | | | | | | |")
+            print(f"| {name} | no result | | | | | | | | | |")
             continue
         d, q = r["dense"], r["pruned"]
         lo, hi = r["latency"]["ci"]
-        print(f"| {name} | {r['latency']['ratio']:.4f} | {lo:.4f}–{hi:.4f} | {r['predicted_s'] / d['latency_s']:.3f} | {q['macs'] / d['macs']:.3f} | "
+        below = 1 - q["latency_s"] / r["budget_s"]
+        print(f"| {name} | {r['latency']['ratio']:.4f} | {lo:.4f}–{hi:.4f} | {100 * below:+.2f} % | {r['predicted_s'] / d['latency_s']:.3f} | {q['macs'] / d['macs']:.3f} | {r['probes']['measured']} | {r.get('search_s', float('nan')):.0f} | "
               f"{pct(r['holdout_before'])} | {pct(r['holdout_after'])} | {pct(q['test_accuracy'])} |")
 
 

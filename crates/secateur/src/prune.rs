@@ -46,7 +46,9 @@ pub fn resume(out: &Path, worker: Option<latency::WorkerCommand>, observer: &mut
 fn execute(settings: Settings, run: Run, observer: &mut dyn Observer) -> Result<Report> {
     let mut session = Session::open(settings, run, observer)?;
     let dense_accuracy = session.test_accuracy("dense", &session.dense.model.clone())?;
+    let started = std::time::Instant::now();
     let outcome = methods::run(&mut session)?;
+    let search_s = started.elapsed().as_secs_f64();
     let stage = &outcome.stage;
     let plan = Plan {
         version: PLAN_VERSION,
@@ -90,7 +92,8 @@ fn execute(settings: Settings, run: Run, observer: &mut dyn Observer) -> Result<
         removed_branches: plan.layers.iter().filter(|l| l.kept == 0).map(|l| l.name.clone()).collect(),
         layers: plan.layers,
         probes: session.bench.probes(),
-        seconds: session.run.journal.finished()?.into_iter().filter(|(name, _)| !name.starts_with("latency ")).collect(),
+        seconds: session.run.journal.finished()?.into_iter().filter(|(_, seconds)| *seconds > 0.0).collect(),
+        search_s,
         settings: session.settings.clone(),
     };
     session.run.write_json("report.json", &report)?;

@@ -67,8 +67,10 @@ pub struct Report {
     pub layers: Vec<LayerWidth>,
     /// Measurements made and found.
     pub probes: Probes,
-    /// Seconds per finished step of the journal.
+    /// Seconds per finished step of the journal, of those that are timed.
     pub seconds: Vec<(String, f64)>,
+    /// Seconds from the latency table to the decision, training on the way included; of a resumed run, those after it resumed.
+    pub search_s: f64,
 }
 
 impl Report {

@@ -197,6 +197,8 @@ impl<'a> Session<'a> {
             Values { groups: space.groups.iter().map(|g| vec![0.0; g.counts.len()]).collect(), branches: vec![0.0; space.branches.len()] };
         let problem = joint_problem(&space, &widths, &self.dense.layers, &values, table);
         let floor_s = search::joint::min_cost(&problem, &search::Limits::default())?.cost + table.constant();
+        // The fit may say less than nothing where it is asked far outside of what it was fitted to.
+        let floor_s = floor_s.max(0.0);
         let estimate_s = self.learning.as_ref().and_then(|l| l.estimate_s(&self.settings));
         self.observer.event(Event::Outlook { dense_s: self.dense_s, budget_s: self.budget_s, floor_s, estimate_s });
         if floor_s > self.budget_s {

@@ -92,6 +92,12 @@ fn text(r: &Report, directory: &Path) -> String {
     let gone = r.layers.iter().filter(|l| l.kept == 0).count();
     let total = r.layers.len();
     lines.push(format!("layers {}: {kept} as they were, {} narrower, {gone} removed", total, total - kept - gone));
+    if !r.rounding.widened.is_empty() {
+        let added: usize = r.rounding.widened.iter().map(|w| w.to - w.from).sum();
+        let (before, after) = (percent(r.rounding.before.ratio), percent(r.rounding.after.ratio));
+        let groups = count(r.rounding.widened.len(), "group");
+        lines.push(format!("right edges: {} more in {groups}, from {before} of the dense latency to {after}", count(added, "channel")));
+    }
     if let (Some(before), Some(after)) = (r.holdout_before, r.holdout_after) {
         lines.push(format!("held-out accuracy {before:.2} % after pruning, {after:.2} % after fine-tuning"));
     }
