@@ -127,6 +127,12 @@ impl<'a> Lowering<'a> {
             Op::Reshape(_) | Op::Flatten(_) | Op::Squeeze(_) | Op::Unsqueeze(_) => self.reshape(node),
             Op::ConvTranspose(_)
             | Op::LayerNormalization(_)
+            | Op::InstanceNormalization(_)
+            | Op::GroupNormalization(_)
+            | Op::Lrn(_)
+            | Op::Recurrent(_)
+            | Op::DepthSpace(_)
+            | Op::Tile
             | Op::Where
             | Op::Gather(_)
             | Op::Expand
