@@ -18,7 +18,7 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
     let number = |k: usize, default: usize| rest.get(k).map_or(Ok(default), |t| t.parse());
     let (swept, largest) = (number(0, 0)?, number(1, 100)?);
     let analysis = Analysis::new(graph::Model::load(Path::new(model))?, &graph::InputShapes::batch(1))?;
-    let mut bench = Bench::open(&target.parse()?, Path::new(table), 1)?;
+    let mut bench = Bench::open(&target.parse()?, None, Path::new(table), 1)?;
     let start = Instant::now();
     let s = Staircases::on_bench(&analysis, &StaircaseOptions::default(), &mut bench, &mut Silent, Path::new("."))?;
     println!("{model} on {}\n", bench.runtime().identity());
