@@ -48,5 +48,5 @@ pub use run::{Journal, Run, read_json};
 pub use saliency::{Criterion, Saliency, Sources, TaylorAccumulator};
 pub use settings::{Method, Settings, Solver};
 pub use stage::Stage;
-pub use staircases::{Curve, GroupStaircase, Side, StaircaseOptions, Staircases, Timed, Width, single_layer};
+pub use staircases::{Curve, GroupStaircase, MeasureWidths, Side, StaircaseOptions, Staircases, Timed, Width, single_layer};
 pub use verify::{TwinCheck, check as check_twin, compare as compare_outputs, model_bytes};

@@ -51,6 +51,9 @@ pub struct Width {
     pub asked: usize,
 }
 
+/// Measures layers at widths, in order; with the number of those found in a table.
+pub type MeasureWidths<'a> = &'a mut dyn FnMut(&[Width]) -> Result<(Vec<Timed>, usize)>;
+
 /// What measuring a layer at a width gave.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct Timed {
@@ -80,11 +83,7 @@ impl Staircases {
     ///
     /// # Errors
     /// Those of `measure`; a single-layer model cannot be made.
-    pub fn find(
-        analysis: &Analysis,
-        options: &StaircaseOptions,
-        measure: &mut dyn FnMut(&[Width]) -> Result<(Vec<Timed>, usize)>,
-    ) -> Result<Self> {
+    pub fn find(analysis: &Analysis, options: &StaircaseOptions, measure: MeasureWidths<'_>) -> Result<Self> {
         let (lines, groups) = lines(analysis)?;
         let mut found = Self { delta: options.delta.unwrap_or(LEAST_DELTA), ..Self::default() };
         let every = |l: &Line| (1..=l.size).map(|c| (l.model, l.widths(analysis, c))).collect::<Vec<_>>();
