@@ -224,3 +224,12 @@ fn noise_that_leaves_no_answer() {
     r.refused(4, &["noise", "--time-limit"]);
     assert_eq!(r.json()["models"][0]["resolved"], false, "the numbers are printed all the same");
 }
+
+#[test]
+fn a_page_of_staircases_that_is_there_already() {
+    let p = Place::new();
+    p.network("net.onnx");
+    std::fs::write(p.path("page.html"), "mine").unwrap();
+    p.run(&["profile", "net.onnx", "--plot", "page.html"]).refused(1, &["page.html", "exists"]);
+    assert_eq!(std::fs::read(p.path("page.html")).unwrap(), b"mine");
+}

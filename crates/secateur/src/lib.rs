@@ -55,5 +55,5 @@ pub use saliency::{Criterion, Saliency, Sources, TaylorAccumulator};
 pub use settings::{Grid, Method, Settings, Solver};
 pub use size::{GroupOutcome, ParseSizeError, SizeBudget, SizeCut, SizeReport, prune_to_size};
 pub use stage::Stage;
-pub use staircases::{Curve, GroupStaircase, Side, StaircaseOptions, Staircases, Timed, Width, single_layer};
+pub use staircases::{Curve, GroupStaircase, MeasureWidths, Side, StaircaseOptions, Staircases, Timed, Width, single_layer};
 pub use verify::{TwinCheck, check as check_twin, compare as compare_outputs, compare_at, model_bytes};

@@ -19,7 +19,7 @@ fn seconds(launch: f64, tile: usize, depth: usize, input: usize, output: usize) 
 
 fn find(analysis: &Analysis, curve: impl Fn(&Width) -> f64) -> Staircases {
     let mut seen = std::collections::HashSet::new();
-    let options = StaircaseOptions { share: f64::INFINITY, ..StaircaseOptions::default() };
+    let options = StaircaseOptions { share: f64::INFINITY, most: usize::MAX, ..StaircaseOptions::default() };
     Staircases::find(analysis, &options, &mut |widths| {
         assert!(widths.iter().all(|w| w.input > 0 && w.output > 0));
         let found = widths.iter().filter(|w| !seen.insert(**w)).count();

@@ -70,8 +70,7 @@ impl Point {
         let other = Self { width: self.width, latency_s: probe.latency_s, ci: probe.ci, asked: 1 };
         let weight = |p: &Self| 1.0 / p.noise().max(1e-6).powi(2);
         let (a, b) = (weight(self), weight(&other));
-        let mix = |x: f64, y: f64| (a * x + b * y) / (a + b);
-        self.latency_s = mix(self.latency_s, other.latency_s);
+        self.latency_s = (a * self.latency_s + b * other.latency_s) / (a + b);
         // Two answers that contradict each other are not more precise for being two.
         let half = (1.0 / (a + b).sqrt()).max((other.latency_s / self.latency_s - 1.0).abs().min(self.noise().max(other.noise())));
         self.ci = (self.latency_s * (1.0 - half), self.latency_s * (1.0 + half));
@@ -88,12 +87,14 @@ pub struct Probing {
     pub repeats: usize,
     /// Probes at most, as a share of the channels (8 at least); where they are spent the rest of the curve is [`Shape::Unknown`].
     pub share: f64,
+    /// Probes at most, whatever the channels.
+    pub most: usize,
 }
 
 impl Default for Probing {
     /// δ = 3 %, one repeat, no limit.
     fn default() -> Self {
-        Self { delta: 0.03, repeats: 1, share: f64::INFINITY }
+        Self { delta: 0.03, repeats: 1, share: f64::INFINITY, most: usize::MAX }
     }
 }
 

@@ -156,7 +156,7 @@ impl Search {
                 break;
             }
         }
-        let most = (self.probing.share * self.channels as f64).ceil().max(LEAST_PROBES as f64);
+        let most = (self.probing.share * self.channels as f64).ceil().max(LEAST_PROBES as f64).min(self.probing.most as f64);
         let left = (most - self.probes as f64).max(0.0);
         if self.wanted.len() as f64 > left {
             // Not enough left for all: some, evenly spread.

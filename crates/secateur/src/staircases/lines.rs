@@ -42,8 +42,15 @@ impl Line {
     }
 }
 
+/// For each group, positions of its layers' curves.
+pub(super) type Parts = Vec<(GroupId, Vec<usize>)>;
+
+/// Layer, size of the group, widths at a count of 1, widths at the full count. Widths grow in proportion to the count: two of
+/// them say all.
+type Key = (usize, usize, (usize, usize), (usize, usize));
+
 /// All curves, and for every group that can be pruned the positions of those of its layers.
-pub(super) fn lines(analysis: &Analysis) -> Result<(Vec<Line>, Vec<(GroupId, Vec<usize>)>)> {
+pub(super) fn lines(analysis: &Analysis) -> Result<(Vec<Line>, Parts)> {
     // Layers of one family give the same single-layer model at their dense widths.
     let mut by_model: HashMap<Vec<u8>, usize> = HashMap::new();
     let mut model_of = Vec::with_capacity(analysis.layers.len());
@@ -53,7 +60,7 @@ pub(super) fn lines(analysis: &Analysis) -> Result<(Vec<Line>, Vec<(GroupId, Vec
         model_of.push(*by_model.entry(model).or_insert(l));
     }
     let mut lines: Vec<Line> = Vec::new();
-    let mut known: HashMap<(usize, usize, (usize, usize), (usize, usize)), usize> = HashMap::new();
+    let mut known: HashMap<Key, usize> = HashMap::new();
     let mut groups = Vec::new();
     for g in analysis.groups.prunable() {
         let mut own = Vec::new();
@@ -66,7 +73,6 @@ pub(super) fn lines(analysis: &Analysis) -> Result<(Vec<Line>, Vec<(GroupId, Vec
                 (false, false) => continue,
             };
             let line = Line { layer: l, model: model_of[l], group: g.id, size: g.size, side, shared: 0 };
-            // Widths grow in proportion to the count: two of them say all.
             let key = (model_of[l], g.size, line.widths(analysis, 1), line.widths(analysis, g.size));
             let at = *known.entry(key).or_insert(lines.len());
             if at == lines.len() {

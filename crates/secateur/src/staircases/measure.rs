@@ -21,12 +21,15 @@ pub struct StaircaseOptions {
     pub delta: Option<f64>,
     /// Probes per curve at most, as a share of its channels.
     pub share: f64,
+    /// Probes per curve at most, whatever its channels: wide layers have more steps than latency has levels that noise tells
+    /// apart.
+    pub most: usize,
 }
 
 impl Default for StaircaseOptions {
-    /// δ from the noise; a fifth of the channels per curve at most.
+    /// δ from the noise; a fifth of the channels per curve at most, and 48.
     fn default() -> Self {
-        Self { delta: None, share: 0.2 }
+        Self { delta: None, share: 0.2, most: 48 }
     }
 }
 
@@ -47,6 +50,9 @@ pub struct Width {
     /// Times this curve has asked for it already; the more, the more precisely it is to be measured.
     pub asked: usize,
 }
+
+/// Measures layers at widths, in order; with the number of those found in a table.
+pub type MeasureWidths<'a> = &'a mut dyn FnMut(&[Width]) -> Result<(Vec<Timed>, usize)>;
 
 /// What measuring a layer at a width gave.
 #[derive(Debug, Clone, Copy, PartialEq)]
@@ -77,16 +83,12 @@ impl Staircases {
     ///
     /// # Errors
     /// Those of `measure`; a single-layer model cannot be made.
-    pub fn find(
-        analysis: &Analysis,
-        options: &StaircaseOptions,
-        measure: &mut dyn FnMut(&[Width]) -> Result<(Vec<Timed>, usize)>,
-    ) -> Result<Self> {
+    pub fn find(analysis: &Analysis, options: &StaircaseOptions, measure: MeasureWidths<'_>) -> Result<Self> {
         let (lines, groups) = lines(analysis)?;
         let mut found = Self { delta: options.delta.unwrap_or(LEAST_DELTA), ..Self::default() };
         let every = |l: &Line| (1..=l.size).map(|c| (l.model, l.widths(analysis, c))).collect::<Vec<_>>();
         found.exhaustive = lines.iter().flat_map(every).collect::<HashSet<_>>().len();
-        let probing = |delta| Probing { delta, repeats: 1, share: options.share };
+        let probing = |delta| Probing { delta, repeats: 1, share: options.share, most: options.most };
         let start = |delta: f64| lines.iter().map(|l| Search::new(l.size, probing(delta))).collect::<Vec<_>>();
         let mut searches = start(found.delta);
         let mut first = true;

@@ -128,7 +128,7 @@ impl Picture<'_> {
             .x_label_area_size(34)
             .y_label_area_size(58)
             .build_cartesian_2d(0.0..widest as f64 * 1.02, 0.0..highest * 1.08)?;
-        chart.configure_mesh().x_desc(self.label).y_desc("ms").light_line_style(WHITE).draw()?;
+        chart.configure_mesh().x_desc(self.label).x_label_formatter(&|w| format!("{w:.0}")).y_desc("ms").light_line_style(WHITE).draw()?;
         let ms = |p: &(usize, f64)| (p.0 as f64, p.1 * 1e3);
         if let Some(model) = &self.model {
             chart.draw_series(LineSeries::new(model.iter().map(ms), MODEL.stroke_width(1)))?;
