@@ -1,28 +1,29 @@
 //! What of real files can be pruned, and why the rest cannot.
 //!
-//! `cargo run --release --workspace --example corpus -- [--cut DIR] [--keep SHARE] [--reasons] FILE…`: a line per file, the
-//! reasons of what is frozen with the weights they hold; with `--cut`, the file with a share of every group removed and its
+//! `cargo run --release --workspace --example corpus -- [--cut DIR] [--keep SHARE] [--reasons] [--parts] FILE…`: a line per file, the
+//! reasons of what is frozen with the weights they hold (`--parts` prunes heads instead of their width); with `--cut`, the file with a share of every group removed and its
 //! masked twin go to DIR, to be compared by `scripts/verify_twins.py`.
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::time::Instant;
 
-use secateur_graph::{Decision, Facts, Graph, Groups, InputShapes, Model, coverage, surgery};
+use secateur_graph::{Decision, Facts, Graph, Groups, InputShapes, Model, Slabs, coverage, surgery};
 
 fn main() {
     let mut args = std::env::args().skip(1).peekable();
-    let (mut cut, mut keep, mut reasons, mut files) = (None::<PathBuf>, 0.7, false, Vec::new());
+    let (mut cut, mut keep, mut reasons, mut files, mut slabs) = (None::<PathBuf>, 0.7, false, Vec::new(), Slabs::default());
     while let Some(a) = args.next() {
         match a.as_str() {
             "--cut" => cut = args.next().map(PathBuf::from),
             "--keep" => keep = args.next().and_then(|k| k.parse().ok()).unwrap_or(keep),
             "--reasons" => reasons = true,
+            "--parts" => slabs = Slabs::Parts,
             _ => files.push(PathBuf::from(a)),
         }
     }
     for file in files {
-        if let Err(e) = survey(&file, cut.as_deref(), keep, reasons) {
+        if let Err(e) = survey(&file, cut.as_deref(), keep, reasons, slabs) {
             println!("{}: {e}", name(&file));
         }
     }
@@ -32,13 +33,13 @@ fn name(file: &Path) -> String {
     file.file_stem().unwrap_or_default().to_string_lossy().into_owned()
 }
 
-fn survey(file: &Path, cut: Option<&Path>, keep: f64, reasons: bool) -> Result<(), secateur_graph::Error> {
+fn survey(file: &Path, cut: Option<&Path>, keep: f64, reasons: bool, slabs: Slabs) -> Result<(), secateur_graph::Error> {
     let started = Instant::now();
     let model = Model::load(file)?;
     let graph = Graph::new(&model)?;
     let (shapes, assumed) = InputShapes::default().completed(&model, &graph)?;
     let facts = Facts::infer(&model, &graph, &shapes)?;
-    let groups = Groups::analyse(&model, &graph, &facts)?;
+    let groups = Groups::with_slabs(&model, &graph, &facts, slabs)?;
     let taken = started.elapsed().as_secs_f64();
     let c = coverage(&graph, &facts, &groups);
     println!(

@@ -71,21 +71,23 @@ impl InputShapes {
 }
 
 impl Facts {
-    /// The inputs at other sizes of every dimension that the file leaves open: one more of a batch, twice as much of the rest.
-    /// The same sizes where nothing is open; `None` for inputs without a shape.
-    pub(crate) fn other_sizes(&self, model: &Model, graph: &Graph) -> Option<InputShapes> {
-        let mut shapes = Vec::new();
-        for &v in &graph.inputs {
-            let name = &graph.value(v).name;
-            let declared = declared_shape(model, name)?;
-            let other = |(axis, &size): (usize, &usize)| match declared.dim.get(axis).and_then(|d| d.value.as_ref()) {
-                Some(dimension::Value::DimValue(n)) if *n > 0 => size,
-                _ if size == self.batch(graph) => size + 1,
-                _ => size * 2,
+    /// The inputs at other sizes of the dimensions that the file leaves open: one more of a batch, twice as much of the rest, both,
+    /// and each alone. The same sizes where nothing is open; nothing for inputs without a shape.
+    pub(crate) fn other_sizes(&self, model: &Model, graph: &Graph) -> Vec<InputShapes> {
+        let variant = |batches: bool, rest: bool| {
+            let of = |&v: &crate::graph::ValueId| {
+                let name = &graph.value(v).name;
+                let declared = declared_shape(model, name)?;
+                let other = |(axis, &size): (usize, &usize)| match declared.dim.get(axis).and_then(|d| d.value.as_ref()) {
+                    Some(dimension::Value::DimValue(n)) if *n > 0 => size,
+                    _ if axis == 0 || size == self.batch(graph) => size + usize::from(batches),
+                    _ => size * (1 + usize::from(rest)),
+                };
+                Some((name.clone(), self.shape(v)?.iter().enumerate().map(other).collect()))
             };
-            shapes.push((name.clone(), self.shape(v)?.iter().enumerate().map(other).collect()));
-        }
-        Some(InputShapes { batch: None, shapes })
+            graph.inputs.iter().map(of).collect::<Option<Vec<_>>>().map(|shapes| InputShapes { batch: None, shapes })
+        };
+        [(true, true), (true, false), (false, true)].into_iter().filter_map(|(b, r)| variant(b, r)).collect()
     }
 
     /// Size of the first input's first dimension.

@@ -92,6 +92,30 @@ fn damaged_networks_are_read_or_refused() {
     }
 }
 
+/// Found by long runs, kept small.
+#[test]
+fn what_long_runs_found_stays_mended() {
+    // A layer whose output has no name.
+    let mut model = parse(NETWORKS[0]);
+    for node in &mut model.graph_proto_mut().node {
+        if node.name() == "y" {
+            node.output = vec![String::new()];
+        }
+    }
+    model.graph_proto_mut().output[0].name = Some("f".into());
+    assert_eq!(judge(model.to_bytes().unwrap()), Outcome::Read);
+    // An input as long as an address space, cut by a Slice.
+    let mut model = parse("in x Nx3x8x8\na = slice x axis=2 step=2\ny = conv a out=4\nout y");
+    use secateur_graph::proto::{tensor_shape_proto::dimension::Value, type_proto};
+    for size in [1i64 << 31, 1 << 40, i64::MAX] {
+        let input = &mut model.graph_proto_mut().input[0];
+        let Some(type_proto::Value::TensorType(t)) = input.r#type.as_mut().unwrap().value.as_mut() else { panic!() };
+        t.shape.as_mut().unwrap().dim[2].value = Some(Value::DimValue(size));
+        let Outcome::Refused(cause) = judge(model.to_bytes().unwrap()) else { panic!("{size} is not refused") };
+        assert!(cause.contains("too long to follow") || cause.contains("more elements"), "{cause}");
+    }
+}
+
 #[test]
 fn damaged_real_files_are_read_or_refused() {
     let Some(folder) = std::env::var_os("SECATEUR_DATA") else {

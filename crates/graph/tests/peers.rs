@@ -3,7 +3,7 @@
 
 mod support;
 
-use secateur_graph::{Decision, InputShapes, Model, Role};
+use secateur_graph::{Decision, InputShapes, Model, Role, Slabs};
 use support::text::parse;
 use support::{Analysed, Random, assert_twins};
 
@@ -31,18 +31,16 @@ const PAINS: &[(&str, &str)] = &[
     ("initializers listed as graph inputs (IR < 4)", "coupling::initializers_listed_as_inputs_are_cut_in_both_places"),
     ("parameters that no module wraps", "coupling::per_channel_parameters_of_elementwise_nodes_are_sliced"),
     ("num_heads has to be told", "structures::attention_offers_the_width_of_its_heads_or_the_heads"),
-    ("heads of a fused query-key-value projection", "peers::a_fused_projection_loses_the_same_unit_of_queries_and_keys"),
+    ("the head width of a fused query-key-value projection", "peers::a_fused_projection_loses_the_same_unit_of_queries_and_keys"),
+    ("heads of a fused projection", "peers::a_fused_projection_loses_a_head_of_queries_keys_and_values"),
     ("a skip connection ends the chain", "coupling::a_residual_addition_couples_its_operands_and_offers_the_branch"),
     ("a dimension is guessed where the operator is unknown", "coupling::an_operator_without_a_rule_freezes_what_it_touches"),
 ];
 
 #[test]
 fn every_pain_has_its_test() {
-    let files = [
-        ("coupling", include_str!("coupling.rs")),
-        ("structures", include_str!("structures.rs")),
-        ("peers", include_str!("peers.rs")),
-    ];
+    let files =
+        [("coupling", include_str!("coupling.rs")), ("structures", include_str!("structures.rs")), ("peers", include_str!("peers.rs"))];
     for (pain, test) in PAINS {
         let (file, name) = test.split_once("::").unwrap();
         let text = files.iter().find(|f| f.0 == file).unwrap_or_else(|| panic!("{pain}: no file {file}")).1;
@@ -150,10 +148,7 @@ fn a_feature_map_flattened_with_channels_last_takes_every_nth_column() {
 }
 
 /// One projection to queries, keys and values, as ViT and GPT export it.
-#[test]
-fn a_fused_projection_loses_the_same_unit_of_queries_and_keys() {
-    let a = analysed(
-        "in x Nx5x6
+const FUSED: &str = "in x Nx5x6
          i = linear x out=8
          p = linear i out=24
          r = reshape p to=0,0,3,2,4
@@ -171,13 +166,26 @@ fn a_fused_projection_loses_the_same_unit_of_queries_and_keys() {
          ot = transpose o perm=0,2,1,3
          oc = reshape ot to=0,0,8
          y = linear oc out=4
-         out y",
-    );
+         out y";
+
+#[test]
+fn a_fused_projection_loses_the_same_unit_of_queries_and_keys() {
+    let a = analysed(FUSED);
     // A unit of the width goes in all heads, and in queries, keys and values alike.
     assert_eq!(sizes(&a, "p.w", 1), [4]);
     let g = a.groups.prunable().find(|g| g.members.iter().any(|m| a.graph.value(m.value).name == "y.w")).unwrap();
     let anchor = g.anchor().unwrap();
     assert_eq!(anchor.coordinates[1], [1, 5, 9, 13, 17, 21]);
+}
+
+#[test]
+fn a_fused_projection_loses_a_head_of_queries_keys_and_values() {
+    let a = Analysed::with_slabs(parse(FUSED), &InputShapes::batch(2), Slabs::Parts).unwrap();
+    let g = a.groups.prunable().find(|g| g.members.iter().any(|m| a.graph.value(m.value).name == "y.w")).unwrap();
+    assert_eq!(g.size, 2);
+    assert_eq!(g.anchor().unwrap().coordinates[1], [4, 5, 6, 7, 12, 13, 14, 15, 20, 21, 22, 23]);
+    let d = Decision { keep: [(g.id, vec![1])].into(), ..Decision::keep_all() };
+    assert_twins(&a, &d, &mut Random::new(3));
 }
 
 /// A plan made for one network says so when it is given another.

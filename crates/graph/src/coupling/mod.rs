@@ -38,7 +38,7 @@ pub enum Slabs {
     /// attention, the width of all heads.
     #[default]
     Finest,
-    /// Whole parts. Of attention, heads.
+    /// Whole parts, where they are not told apart by their number. Of attention, heads.
     Parts,
 }
 

@@ -105,6 +105,10 @@ impl<'a> Coupling<'a> {
 
     fn couple(&mut self) -> crate::Result<()> {
         let node = self.node;
+        // What nothing can read couples nothing.
+        if node.outputs.iter().flatten().next().is_none() {
+            return Ok(());
+        }
         let unknown = |v: &ValueId| self.facts.get(*v).is_none();
         let used = |v: &ValueId| !self.graph.value(*v).consumers.is_empty() || self.graph.value(*v).is_output;
         let reason = if let Op::Opaque(op) = &node.op {

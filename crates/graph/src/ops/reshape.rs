@@ -5,8 +5,10 @@ use crate::coupling::Slabs;
 use crate::coupling::labels::LONGEST;
 use crate::coupling::rules::Coupling;
 use crate::error::Result;
-use crate::facts::{Fact, Inference, Outputs};
+use crate::facts::{Fact, Facts, Inference, Outputs};
+use crate::graph::{Graph, Node, ValueId};
 use crate::movement::strides;
+use crate::ops::{Op, Unary};
 use crate::surgery::rewriter::Rewriter;
 use std::ops::Range;
 
@@ -149,7 +151,7 @@ pub(crate) fn blocks(from: &[usize], to: &[usize]) -> Vec<(Range<usize>, Range<u
 
 /// Labels through a change of shape: those of each run are laid out over its axes in reading order. Where they end up
 /// varying along two axes, what is removed must be a slab: labels are made equal along all but one axis, the longest (the
-/// last of equals) or, with [`Slabs::Parts`], the first.
+/// last of equals) or, with [`Slabs::Parts`], the first that no coordinate is selected from by number.
 pub(super) fn couple_reshape(c: &mut Coupling) {
     let (from, to) = (c.shape(0).to_vec(), c.output_shape(0).to_vec());
     if from.contains(&0) {
@@ -182,7 +184,15 @@ pub(super) fn couple_reshape(c: &mut Coupling) {
         let mut along: Vec<usize> = (0..dims.len()).filter(|&d| varies(d, &class)).collect();
         match c.slabs {
             Slabs::Finest => along.sort_by_key(|&d| std::cmp::Reverse((dims[d], d))),
-            Slabs::Parts => along.sort_unstable(),
+            Slabs::Parts => {
+                along.sort_unstable();
+                // Parts that are told apart by their number (queries, keys, values) are not what is meant.
+                let output = c.node.output(0);
+                let told_apart = |d: &usize| output.is_some_and(|v| selected(c.graph, c.facts, v, right.start + d, 8));
+                if let Some(first) = along.iter().position(|d| !told_apart(d)) {
+                    along.rotate_left(first);
+                }
+            }
         }
         // A single channel over the whole run: on the axis of the same size, if there is one.
         let chosen = along.first().copied().or_else(|| (0..dims.len()).find(|&d| dims[d] == from[axis]));
@@ -197,4 +207,31 @@ pub(super) fn couple_reshape(c: &mut Coupling) {
         let slabs = (0..dims[chosen]).map(|x| class[x * steps[chosen]]).collect();
         c.set(0, right.start + chosen, Some(slabs));
     }
+}
+
+/// Something selects coordinates of `axis` of `value` by number, before or after moving axes around.
+fn selected(graph: &Graph, facts: &Facts, value: ValueId, axis: usize, depth: usize) -> bool {
+    let rank = facts.shape(value).map_or(0, <[usize]>::len);
+    let is = |given: i64| given == axis as i64 || given + rank as i64 == axis as i64;
+    let follow = |node: &Node, to: usize| node.output(0).is_some_and(|o| depth > 0 && selected(graph, facts, o, to, depth - 1));
+    graph.value(value).consumers.iter().filter(|(_, slot)| *slot == 0).any(|&(id, _)| {
+        let node = graph.node(id);
+        match &node.op {
+            Op::Gather(g) => is(g.axis),
+            Op::Split(s) => is(s.axis),
+            Op::Slice(s) => {
+                let axes = s.axes.clone().or_else(|| node.input(3).and_then(|v| facts.constant(v)).and_then(crate::Tensor::to_i64));
+                axes.is_some_and(|a| a.into_iter().any(is))
+            }
+            Op::Transpose(t) => t.permutation(rank).iter().position(|&p| p == axis).is_some_and(|to| follow(node, to)),
+            Op::Squeeze(_) | Op::Unsqueeze(_) => {
+                // The axis of the same size after as many elements.
+                let (Some(from), Some(to)) = (facts.shape(value), node.output(0).and_then(|o| facts.shape(o))) else { return false };
+                let before: usize = from[..axis].iter().product();
+                (0..to.len()).find(|&d| to[d] == from[axis] && to[..d].iter().product::<usize>() == before).is_some_and(|d| follow(node, d))
+            }
+            Op::Unary(Unary::Identity | Unary::Cast { .. }) => follow(node, axis),
+            _ => false,
+        }
+    })
 }

@@ -24,8 +24,8 @@ pub(crate) struct Rewriter<'a> {
     /// Operands of this node that were replaced.
     replaced: HashMap<usize, Fact>,
     names: HashSet<String>,
-    /// Facts at other sizes of what the file leaves open, once somebody asked; `None` where the network has none there.
-    elsewhere: Option<Option<Facts>>,
+    /// Facts at other sizes of what the file leaves open, once somebody asked.
+    elsewhere: Option<Vec<Facts>>,
     /// Nodes to go before the node at a position.
     inserted: BTreeMap<usize, Vec<NodeProto>>,
     /// Additions that are left out, and what their readers read instead.
@@ -215,14 +215,13 @@ impl<'a> Rewriter<'a> {
         matches!(self.node.op, Op::Opaque(_)) && !own.contains(&self.graph.value(v).name)
     }
 
-    /// The constant that `v` is does not depend on the sizes that the file leaves open.
+    /// The constant that `v` is does not depend on the sizes that the file leaves open, as far as the network has other sizes.
     fn holds_at_other_sizes(&mut self, v: ValueId) -> bool {
         let (old, graph, facts) = (self.old, self.graph, self.facts);
-        let other = self.elsewhere.get_or_insert_with(|| {
-            let shapes = facts.other_sizes(old, graph)?;
-            Facts::infer(old, graph, &shapes).ok()
+        let elsewhere = self.elsewhere.get_or_insert_with(|| {
+            facts.other_sizes(old, graph).iter().filter_map(|shapes| Facts::infer(old, graph, shapes).ok()).collect()
         });
-        other.as_ref().is_some_and(|o| o.constant(v) == facts.constant(v))
+        !elsewhere.is_empty() && elsewhere.iter().all(|o| o.constant(v) == facts.constant(v))
     }
 
     fn new_fact(&self, slot: usize) -> Option<&Fact> {
