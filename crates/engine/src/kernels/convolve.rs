@@ -2,8 +2,8 @@
 
 use super::buffer::Buffer;
 use super::table::{Access, Isa, kernel};
-use super::tile::{List, TileCall, TileKernel};
-use super::vector::{VectorKernel, vector_kernel};
+use super::tile::{Groups, Layer, List, TileKernel};
+use super::vector::vector_kernel;
 use crate::layout::{LANES, View};
 use crate::survivors::Survivors;
 use crate::tiling::Tile;
@@ -58,7 +58,7 @@ enum Plan {
     },
     /// One output pixel.
     Vector {
-        kernel: VectorKernel,
+        kernel: TileKernel,
         input: usize,
         output: usize,
         residual: usize,
@@ -156,38 +156,25 @@ impl Convolution {
         assert!(input.len() >= self.input_len && output.len() >= self.output.len);
         assert_eq!(residual.is_some(), self.residual.is_some());
         assert!(residual.zip(self.residual).is_none_or(|(r, v)| r.len() >= v.len));
-        let call = TileCall {
-            input: input.as_ptr(),
+        let layer = |next_step| Layer {
             input_row: self.input_row,
             input_step: self.input_step,
             lists: self.survivors_lists.as_ptr(),
-            first: 0,
-            last: self.groups,
             offsets: self.offsets.as_ptr(),
             weights: self.weights.as_slice().as_ptr(),
             bias: self.bias.as_slice().as_ptr(),
-            output: output.as_mut_ptr(),
             output_row: self.output.row,
             output_block: self.output.block,
-            residual: residual.map_or(std::ptr::null(), <[f32]>::as_ptr),
             residual_row: self.residual.map_or(0, |r| r.row),
             residual_block: self.residual.map_or(0, |r| r.block),
             low: self.clamp.low,
             high: self.clamp.high,
             slope: self.clamp.slope,
-            next: std::ptr::null(),
-            next_step: 0,
+            next_step,
         };
-        let at = |input: usize, output: usize, residual: usize, (first, last): (usize, usize), ahead: (*const f32, usize)| TileCall {
-            input: call.input.wrapping_add(input),
-            output: call.output.wrapping_add(output),
-            residual: if call.residual.is_null() { call.residual } else { call.residual.wrapping_add(residual) },
-            first,
-            last,
-            next: ahead.0,
-            next_step: ahead.1,
-            ..call
-        };
+        let (input, output) = (input.as_ptr(), output.as_mut_ptr());
+        let added = |at: usize| residual.map_or(std::ptr::null(), |r| r.as_ptr().wrapping_add(at));
+        let part = |first: usize, last: usize| Groups { first: first as u32, last: last as u32 };
         match &self.plan {
             Plan::Tiles { tiles, chunks } => {
                 for (c, &(first, last)) in chunks.iter().enumerate() {
@@ -197,18 +184,23 @@ impl Convolution {
                         None => next.map_or(&[][..], Self::first_weights),
                     };
                     let next_step = size_of_val(wanted).div_ceil((survivors * tiles.len()).max(1)).min(128);
+                    // Of nothing wanted, a place that is there: asking for pages that are not costs time.
+                    let from = if wanted.is_empty() { self.weights.as_slice().as_ptr() } else { wanted.as_ptr() };
+                    let layer = layer(next_step);
                     for (i, t) in tiles.iter().enumerate() {
-                        let ahead = (wanted.as_ptr().wrapping_byte_add(i * survivors * next_step), next_step);
+                        let ahead = from.wrapping_byte_add(i * survivors * next_step);
+                        let (x, y) = (input.wrapping_add(t.input), output.wrapping_add(t.output));
                         // SAFETY: the CPU has the instruction set and the largest input, output and residual element of any tile
                         // lies in its buffer: `new` checked both, and the lengths of the buffers were checked above. The lists lie
                         // within offsets and weights, and `bias` was filled up to whole groups.
-                        unsafe { (t.kernel)(&at(t.input, t.output, t.residual, (first, last), ahead)) }
+                        unsafe { (t.kernel)(&layer, x, y, added(t.residual), part(first, last), ahead) }
                     }
                 }
             }
-            Plan::Vector { kernel, input, output, residual } => {
+            Plan::Vector { kernel, input: from, output: to, residual } => {
+                let (x, y) = (input.wrapping_add(*from), output.wrapping_add(*to));
                 // SAFETY: as above, for the one output pixel there is.
-                unsafe { kernel(&at(*input, *output, *residual, (0, self.groups), (call.weights, 0))) }
+                unsafe { kernel(&layer(0), x, y, added(*residual), part(0, self.groups), std::ptr::null()) }
             }
         }
     }

@@ -1,7 +1,7 @@
 //! Which tile kernels there are, for every instruction set.
 
 use super::lanes::Plain;
-use super::tile::{TileCall, TileKernel, tile};
+use super::tile::{Groups, Layer, TileKernel, tile};
 
 /// An instruction set that kernels exist for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
@@ -183,10 +183,15 @@ macro_rules! isa_kernels {
             /// As [`tile`].
             #[target_feature(enable = $feature)]
             pub(super) unsafe fn run<const FB: usize, const TH: usize, const TW: usize, const STEP: usize, const VECTOR: bool>(
-                call: &TileCall,
+                l: &Layer,
+                i: *const f32,
+                o: *mut f32,
+                r: *const f32,
+                g: Groups,
+                n: *const f32,
             ) {
                 // SAFETY: the caller's contract is that of `tile`.
-                unsafe { tile::<$lanes, FB, TH, TW, STEP, VECTOR>(call) }
+                unsafe { tile::<$lanes, FB, TH, TW, STEP, VECTOR>(l, i, o, r, g, n) }
             }
         }
     };
@@ -201,9 +206,16 @@ isa_kernels!(neon, super::super::lanes::arm::Neon, "neon");
 
 /// # Safety
 /// As [`tile`].
-unsafe fn plain<const FB: usize, const TH: usize, const TW: usize, const STEP: usize, const VECTOR: bool>(call: &TileCall) {
+unsafe fn plain<const FB: usize, const TH: usize, const TW: usize, const STEP: usize, const VECTOR: bool>(
+    l: &Layer,
+    i: *const f32,
+    o: *mut f32,
+    r: *const f32,
+    g: Groups,
+    n: *const f32,
+) {
     // SAFETY: the caller's contract is that of `tile`; plain Rust needs no instruction set.
-    unsafe { tile::<Plain, FB, TH, TW, STEP, VECTOR>(call) }
+    unsafe { tile::<Plain, FB, TH, TW, STEP, VECTOR>(l, i, o, r, g, n) }
 }
 
 /// The kernel for tiles of `shape`, if there is one.

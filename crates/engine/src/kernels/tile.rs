@@ -10,35 +10,25 @@
 
 use super::lanes::Lanes;
 
-/// One call of a tile kernel. Offsets and pitches count elements unless said otherwise.
+/// What all tiles of a convolution share. Offsets and pitches count elements unless said otherwise.
 #[derive(Clone, Copy)]
-pub(crate) struct TileCall {
-    /// Input element that offset 0 of the tile's first pixel means.
-    pub input: *const f32,
+pub(crate) struct Layer {
     /// Distance in the input between two rows of output pixels.
     pub input_row: usize,
     /// Distance in the input between two output pixels of a row; read only by kernels without a constant step.
     pub input_step: usize,
     /// The survivors of every block group.
     pub lists: *const List,
-    /// First block group.
-    pub first: usize,
-    /// One past the last block group.
-    pub last: usize,
     /// Distances in the input, in bytes.
     pub offsets: *const u32,
     /// 16 weights per survivor and block of the group.
     pub weights: *const f32,
     /// Per filter.
     pub bias: *const f32,
-    /// First output pixel, of filter block 0.
-    pub output: *mut f32,
     /// Distance between two rows of the output.
     pub output_row: usize,
     /// Distance between two filter blocks of the output.
     pub output_block: usize,
-    /// Added before the activation, same geometry as the output up to the two pitches; null for none.
-    pub residual: *const f32,
     /// Distance between two rows of the residual.
     pub residual_row: usize,
     /// Distance between two filter blocks of the residual.
@@ -49,10 +39,18 @@ pub(crate) struct TileCall {
     pub high: f32,
     /// Negative results are multiplied by this; 1 for none.
     pub slope: f32,
-    /// Weights wanted after these, asked for meanwhile; may lie anywhere.
-    pub next: *const f32,
-    /// How many bytes of them per survivor.
+    /// How many bytes of the weights wanted next are asked for per survivor.
     pub next_step: usize,
+}
+
+/// A range of block groups; in one register.
+#[derive(Clone, Copy)]
+#[repr(C)]
+pub(crate) struct Groups {
+    /// The first.
+    pub first: u32,
+    /// One past the last.
+    pub last: u32,
 }
 
 /// Where the survivors of one block group are.
@@ -67,14 +65,18 @@ pub(crate) struct List {
 }
 
 /// A tile kernel.
-pub(crate) type TileKernel = unsafe fn(&TileCall);
+pub(crate) type TileKernel = unsafe fn(&Layer, *const f32, *mut f32, *const f32, Groups, *const f32);
 
 /// Survivors ahead of which weights are asked for: long lists come from beyond the first two caches, and the hardware's own
 /// prefetching stops at pages.
 const AHEAD: usize = 24;
 
 /// `TH × TW` output pixels for `FB` blocks of 16 filters at a time. `STEP` is the distance in the input between output pixels of
-/// a row, 0 where the call says it. With `VECTOR` the 16 input elements at the offset meet the 16 weights lane by lane.
+/// a row, 0 where the layer says it. With `VECTOR` the 16 input elements at the offset meet the 16 weights lane by lane.
+///
+/// `input` is the element that offset 0 of the tile's first pixel means, `output` its first pixel in filter block 0, `residual` what is
+/// added before the activation (the output's geometry up to two pitches; null for none). `next` are weights wanted after these; they
+/// are asked for meanwhile and may lie anywhere.
 ///
 /// # Safety
 /// The CPU has the instruction set of `L`. For every survivor of the range and every pixel of the tile the input element (16 with
@@ -82,17 +84,22 @@ const AHEAD: usize = 24;
 /// `offsets`, `weights` and `bias` cover the range.
 #[inline(always)]
 pub(crate) unsafe fn tile<L: Lanes, const FB: usize, const TH: usize, const TW: usize, const STEP: usize, const VECTOR: bool>(
-    call: &TileCall,
+    call: &Layer,
+    input: *const f32,
+    output: *mut f32,
+    residual: *const f32,
+    groups: Groups,
+    next: *const f32,
 ) {
     let step = if STEP == 0 { call.input_step } else { STEP };
     // SAFETY: all accesses below are those that the caller vouches for.
     unsafe {
-        let mut rows = [call.input; TH];
+        let mut rows = [input; TH];
         for (r, row) in rows.iter_mut().enumerate() {
-            *row = call.input.wrapping_add(r * call.input_row);
+            *row = input.wrapping_add(r * call.input_row);
         }
-        let mut next = call.next;
-        for group in call.first..call.last {
+        let mut next = next;
+        for group in groups.first as usize..groups.last as usize {
             let list = *call.lists.add(group);
             let mut sums = [[[L::splat(0.0); TW]; TH]; FB];
             for f in 0..FB {
@@ -124,9 +131,9 @@ pub(crate) unsafe fn tile<L: Lanes, const FB: usize, const TH: usize, const TW: 
             }
             for f in 0..FB {
                 let block = group * FB + f;
-                let out = call.output.add(block * call.output_block);
-                if !call.residual.is_null() {
-                    let from = call.residual.add(block * call.residual_block);
+                let out = output.add(block * call.output_block);
+                if !residual.is_null() {
+                    let from = residual.add(block * call.residual_block);
                     for r in 0..TH {
                         for c in 0..TW {
                             sums[f][r][c] = sums[f][r][c].add(L::load(from.add(r * call.residual_row + 16 * c)));

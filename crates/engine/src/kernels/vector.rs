@@ -5,21 +5,20 @@
 
 use super::lanes::{Lanes, Plain};
 use super::table::Isa;
-use super::tile::TileCall;
-
-/// A kernel for one output pixel.
-pub(crate) type VectorKernel = unsafe fn(&TileCall);
+use super::tile::{Groups, Layer, TileKernel};
 
 /// One output pixel for a range of filter blocks: survivors in turn go to one of eight sums, so that they need not wait for each other.
 ///
 /// # Safety
 /// As `tile`, for one pixel and one block per group.
 #[inline(always)]
-unsafe fn pixel<L: Lanes>(call: &TileCall) {
+unsafe fn pixel<L: Lanes>(call: &Layer, input: *const f32, output: *mut f32, residual: *const f32, groups: Groups) {
     const SUMS: usize = 8;
+    // Weights are used once and come from memory; the hardware's own prefetching stops at pages.
+    const AHEAD: usize = 48;
     // SAFETY: all accesses are those that the caller vouches for.
     unsafe {
-        for group in call.first..call.last {
+        for group in groups.first as usize..groups.last as usize {
             let list = *call.lists.add(group);
             let mut sums = [L::splat(0.0); SUMS];
             sums[0] = L::load(call.bias.add(16 * group));
@@ -28,7 +27,8 @@ unsafe fn pixel<L: Lanes>(call: &TileCall) {
             let mut left = list.count as usize;
             while left >= SUMS {
                 for (s, sum) in sums.iter_mut().enumerate() {
-                    let x = L::splat_at(call.input.byte_add(*offset.add(s) as usize));
+                    L::prefetch(weights.wrapping_add(16 * (s + AHEAD)));
+                    let x = L::splat_at(input.byte_add(*offset.add(s) as usize));
                     *sum = L::load(weights.add(16 * s)).mul_add(x, *sum);
                 }
                 weights = weights.add(16 * SUMS);
@@ -36,7 +36,7 @@ unsafe fn pixel<L: Lanes>(call: &TileCall) {
                 left -= SUMS;
             }
             for s in 0..left {
-                let x = L::splat_at(call.input.byte_add(*offset.add(s) as usize));
+                let x = L::splat_at(input.byte_add(*offset.add(s) as usize));
                 sums[s] = L::load(weights.add(16 * s)).mul_add(x, sums[s]);
             }
             let mut width = SUMS / 2;
@@ -47,15 +47,15 @@ unsafe fn pixel<L: Lanes>(call: &TileCall) {
                 width /= 2;
             }
             let mut v = sums[0];
-            if !call.residual.is_null() {
-                v = v.add(L::load(call.residual.add(group * call.residual_block)));
+            if !residual.is_null() {
+                v = v.add(L::load(residual.add(group * call.residual_block)));
             }
             if call.slope != 1.0 {
                 v = L::splat(call.slope).mul_add(v.min(L::splat(0.0)), v.max(L::splat(0.0)));
             }
             // In this order a NaN stays one.
             v = L::splat(call.high).min(L::splat(call.low).max(v));
-            v.store(call.output.add(group * call.output_block));
+            v.store(output.add(group * call.output_block));
         }
     }
 }
@@ -65,9 +65,9 @@ macro_rules! vector {
         /// # Safety
         /// As [`pixel`].
         #[target_feature(enable = $feature)]
-        unsafe fn $name(call: &TileCall) {
+        unsafe fn $name(l: &Layer, i: *const f32, o: *mut f32, r: *const f32, g: Groups, _: *const f32) {
             // SAFETY: the caller's contract is that of `pixel`.
-            unsafe { pixel::<$lanes>(call) }
+            unsafe { pixel::<$lanes>(l, i, o, r, g) }
         }
     };
 }
@@ -80,13 +80,13 @@ vector!(neon, super::lanes::arm::Neon, "neon");
 
 /// # Safety
 /// As [`pixel`].
-unsafe fn plain(call: &TileCall) {
+unsafe fn plain(l: &Layer, i: *const f32, o: *mut f32, r: *const f32, g: Groups, _: *const f32) {
     // SAFETY: the caller's contract is that of `pixel`; plain Rust needs no instruction set.
-    unsafe { pixel::<Plain>(call) }
+    unsafe { pixel::<Plain>(l, i, o, r, g) }
 }
 
 /// The kernel of an instruction set; `None` where this target does not have it.
-pub(crate) fn vector_kernel(isa: Isa) -> Option<VectorKernel> {
+pub(crate) fn vector_kernel(isa: Isa) -> Option<TileKernel> {
     match isa {
         #[cfg(target_arch = "x86_64")]
         Isa::Avx512 => Some(avx512),
