@@ -1,7 +1,11 @@
 //! Right-edge rounding: a width in the middle of a latency step is raised to the step's right edge. More channels at the same
-//! latency can only help; a last step of every method.
+//! latency can only help; a last step of every method. Only what lies just above the widths decided is timed: a few probes per
+//! group, where whole staircases would take hundreds.
 
-use graph::{Decision, Model};
+use std::collections::{BTreeSet, HashMap};
+
+use graph::{Decision, GroupId, Layer, Model};
+use latency::ModelBytes;
 use serde::{Deserialize, Serialize};
 
 use crate::bench::Relative;
@@ -10,6 +14,7 @@ use crate::events::Event;
 use crate::saliency::Saliency;
 use crate::session::Session;
 use crate::stage::Stage;
+use crate::staircases::{LEAST_DELTA, Timed, Width, single_layer};
 
 /// A group that was widened.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -41,7 +46,7 @@ impl Session<'_> {
     /// measured. `latency` is that of `decision`, confirmed.
     ///
     /// # Errors
-    /// The staircases cannot be measured; as [`Session::confirm`].
+    /// The runtime refuses a layer; as [`Session::confirm`].
     pub(crate) fn round_up(&mut self, stage: &Stage, saliency: &Saliency, decision: Decision, latency: Relative) -> Result<(Decision, Rounding)> {
         let mut rounding = Rounding { widened: Vec::new(), before: latency.clone(), after: latency };
         if !self.settings.round_up {
@@ -71,22 +76,90 @@ impl Session<'_> {
         Ok((decision, rounding))
     }
 
-    /// Groups of `decision` that are not at a right edge, the least widened first. Staircases are those of the dense network;
-    /// groups are found again by name.
-    fn widenings(&mut self, stage: &Stage, decision: &Decision) -> Result<Vec<(graph::GroupId, Widened)>> {
-        let stairs = self.staircases()?;
-        let groups = &stage.analysis.groups;
-        let gone = |g: graph::GroupId| decision.removed_branches.iter().any(|b| groups.branches[b.index()].inner.contains(&g));
+    /// Groups of `decision` whose layers, each timed alone at the widths decided, take no longer with more channels; the least
+    /// widened first.
+    fn widenings(&mut self, stage: &Stage, decision: &Decision) -> Result<Vec<(GroupId, Widened)>> {
+        let a = &stage.analysis;
+        let gone = |g: GroupId| decision.removed_branches.iter().any(|b| a.groups.branches[b.index()].inner.contains(&g));
+        let removed = |l: &Layer| decision.removed_branches.iter().any(|b| a.groups.branches[b.index()].nodes.contains(&l.node));
+        let width = |g: GroupId| if gone(g) { 0 } else { decision.width(a.groups.group(g)) };
+        // Per group and count: its layers at their widths.
+        let mut asked: Vec<(GroupId, Vec<(usize, Vec<Width>)>)> = Vec::new();
+        for g in a.groups.prunable().filter(|g| !gone(g.id)) {
+            let layers = a.layers.iter().enumerate().filter(|(_, l)| l.inputs.iter().chain(&l.outputs).any(|(x, _)| *x == g.id) && !removed(l));
+            let layers: Vec<usize> = layers.map(|(k, _)| k).collect();
+            let at = |count: usize| {
+                let of = |&layer: &usize| {
+                    let (input, output) = a.layers[layer].widths(|x| if x == g.id { count } else { width(x) });
+                    Width { layer, input, output, asked: 0 }
+                };
+                (count, layers.iter().map(of).collect())
+            };
+            let counts = wider(width(g.id), g.size);
+            if !counts.is_empty() && !layers.is_empty() {
+                asked.push((g.id, std::iter::once(width(g.id)).chain(counts).map(at).collect()));
+            }
+        }
+        let distinct: BTreeSet<Width> = asked.iter().flat_map(|(_, counts)| counts.iter().flat_map(|(_, w)| w)).copied().collect();
+        let times = self.layer_times(stage, &distinct.into_iter().collect::<Vec<_>>())?;
         let mut all = Vec::new();
-        for g in groups.prunable().filter(|g| !gone(g.id)) {
-            let Some(steps) = stairs.groups.iter().find(|s| s.name == g.name) else { continue };
-            let from = decision.width(g);
-            let to = steps.right_edge(from, stairs.delta).min(g.size);
-            if to > from {
-                all.push((g.id, Widened { group: g.name.clone(), from, to }));
+        for (group, counts) in asked {
+            let total = |widths: &[Width]| widths.iter().filter_map(|w| times.get(w)).sum::<f64>();
+            let Some(((from, here), beyond)) = counts.split_first() else { continue };
+            let limit = total(here) * (1.0 + LEAST_DELTA);
+            if let Some((to, _)) = beyond.iter().rev().find(|(_, w)| total(w) <= limit) {
+                all.push((group, Widened { group: a.groups.group(group).name.clone(), from: *from, to: *to }));
             }
         }
         all.sort_by_key(|(_, w)| w.to - w.from);
         Ok(all)
+    }
+
+    /// Times of single layers of `stage`, in units of one sentinel; what the latency table holds is not measured again.
+    fn layer_times(&mut self, stage: &Stage, widths: &[Width]) -> Result<HashMap<Width, f64>> {
+        let mut models: Vec<ModelBytes> = Vec::new();
+        let mut position: HashMap<String, usize> = HashMap::new();
+        let mut of = Vec::with_capacity(widths.len());
+        for w in widths {
+            let model = single_layer(&stage.analysis, w)?;
+            let next = models.len();
+            let at = *position.entry(model.structure_key()?).or_insert(next);
+            if at == next {
+                models.push(model);
+            }
+            of.push(at);
+        }
+        self.stage("looking for right edges")?;
+        let (bench, observer) = self.bench_and_observer();
+        let (measured, _) = bench.widths(&models, 0, &mut |done, total| {
+            observer.event(Event::Progress { done, total, note: "layers timed".into() });
+        })?;
+        let time = |k: usize| Timed::from(&measured[k]).probe(1.0).latency_s;
+        Ok(widths.iter().zip(of).map(|(w, k)| (*w, time(k))).collect())
+    }
+}
+
+/// Counts above `count` at which a latency step may end: the next multiples of the vector widths and blocks of today's
+/// kernels, and everything.
+fn wider(count: usize, size: usize) -> Vec<usize> {
+    let edges = [4, 8, 16, 32].map(|v| count.next_multiple_of(v).min(size));
+    let all: BTreeSet<usize> = edges.into_iter().chain([size]).filter(|&c| c > count && c <= 2 * count + 8).collect();
+    all.into_iter().collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_wider_counts_not_far_off_are_looked_at() {
+        assert_eq!(wider(16, 16), Vec::<usize>::new());
+        assert_eq!(wider(13, 64), [16, 32]);
+        assert_eq!(wider(8, 16), [16]);
+        assert_eq!(wider(40, 64), [48, 64]);
+        assert_eq!(wider(2, 64), [4, 8]);
+        for (count, size) in [(1, 7), (5, 9), (31, 33), (100, 1000)] {
+            assert!(wider(count, size).iter().all(|&c| c > count && c <= size));
+        }
     }
 }

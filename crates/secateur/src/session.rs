@@ -122,6 +122,11 @@ impl<'a> Session<'a> {
         (&self.run.journal, self.observer)
     }
 
+    /// The target, and the observer to tell.
+    pub(crate) fn bench_and_observer(&mut self) -> (&mut Bench, &mut dyn Observer) {
+        (&mut self.bench, self.observer)
+    }
+
     /// The latency table of the dense network's layers over all widths the run may give them, calibrated to whole networks.
     ///
     /// # Errors

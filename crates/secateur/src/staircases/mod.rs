@@ -13,7 +13,7 @@ use graph::GroupId;
 use latency::{Staircase, TileModel, Tiling, fit_tiles, staircase::Kept};
 use serde::{Deserialize, Serialize};
 
-pub use measure::{MeasureWidths, StaircaseOptions, Timed, Width, single_layer};
+pub use measure::{LEAST_DELTA, MeasureWidths, StaircaseOptions, Timed, Width, single_layer};
 
 /// Which widths of a layer change with a group's count.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
