@@ -24,7 +24,7 @@ pub enum Method {
     Archtree,
     /// Evolution over widths under a latency limit (after Liu et al., 2021).
     Lacp,
-    /// What the experiments show to be best: the evolution, started from the joint solver's answers.
+    /// The evolution, started from the joint solver's answers.
     Auto,
 }
 

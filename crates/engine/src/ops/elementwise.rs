@@ -215,7 +215,7 @@ mod tests {
         #[test]
         fn exponentials_are_those_of_the_standard_library(x in -87f32..88.0) {
             prop_assert!((exp(x) / x.exp() - 1.0).abs() < 3e-7, "exp({x}) = {} against {}", exp(x), x.exp());
-            prop_assert!((tanh(x / 10.0) - (x / 10.0).tanh()).abs() < 5e-7 * (x / 10.0).tanh().abs().max(1e-3));
+            prop_assert!((tanh(x / 10.0) - (x / 10.0).tanh()).abs() < 3e-7, "tanh({}) = {}", x / 10.0, tanh(x / 10.0));
         }
     }
 }

@@ -1,0 +1,40 @@
+//! Widths inside a latency step end at its right edge, at no cost that can be measured.
+//!
+//! The target is a staircase: the size of the model's file, rounded up to whole steps.
+#![cfg(unix)]
+
+mod support;
+
+use support::{Place, has_stat};
+
+/// Prunes by one width fraction and gives the report.
+fn report(place: &Place, out: &str, more: &[&str]) -> serde_json::Value {
+    let script = place.path("steps.sh");
+    std::fs::write(&script, "s=$(stat -c %s \"$1\")\necho $(( (s + 3071) / 3072 * 3072 ))us\n").expect("script");
+    let model = place.network("net.onnx").display().to_string();
+    let target = format!("command:sh {} {{model}}", script.display());
+    let out = place.text(out);
+    let mut arguments = vec!["prune", &model, "--target", &target, "--budget", "70%", "--tolerance", "0.2", "--method", "uniform"];
+    arguments.extend(["--data", "synthetic:200,100,1", "--preprocess", "unit", "--criterion", "magnitude", "--epochs", "0"]);
+    arguments.extend(["--calibration-networks", "2", "--out", &out, "--json"]);
+    arguments.extend(more);
+    place.run(&arguments).done().json()["report"].clone()
+}
+
+#[test]
+fn more_channels_in_the_same_time() {
+    if !has_stat() {
+        return;
+    }
+    let place = Place::new();
+    let (plain, rounded) = (report(&place, "plain", &["--no-round-up"]), report(&place, "rounded", &[]));
+    assert!(plain["rounding"]["widened"].as_array().expect("list").is_empty());
+    let widened = rounded["rounding"]["widened"].as_array().expect("list");
+    assert!(!widened.is_empty(), "no width lay inside a step: {rounded:#}");
+    assert!(widened.iter().all(|w| w["to"].as_u64() > w["from"].as_u64()), "{widened:?}");
+    let number = |v: &serde_json::Value| v.as_f64().expect("number");
+    let latency = &rounded["rounding"];
+    assert!(number(&latency["after"]["ratio"]) <= number(&latency["before"]["ratio"]) * 1.03, "{latency:#}");
+    assert!(number(&rounded["pruned"]["latency_s"]) <= number(&rounded["budget_s"]));
+    assert!(number(&rounded["pruned"]["params"]) > number(&plain["pruned"]["params"]), "it has no more than before");
+}
