@@ -4,7 +4,7 @@
 mod support;
 
 use proptest::prelude::*;
-use secateur_graph::Decision;
+use secateur_graph::{Decision, InputShapes, Slabs};
 use support::text::parse;
 use support::{Analysed, Random, assert_twins};
 
@@ -179,6 +179,17 @@ proptest! {
         let mut random = Random::new(seed ^ 1);
         let d = a.random_decision(share, 0.5, &mut random);
         assert_twins(&a, &d, &mut random);
+    }
+
+    #[test]
+    fn whole_parts_are_removed_as_exactly(seed in any::<u64>(), length in 1usize..12, share in 0.1f64..0.9) {
+        let text = network(seed, length);
+        println!("{text}\n");
+        let a = Analysed::with_slabs(parse(&text), &InputShapes::batch(2), Slabs::Parts).unwrap();
+        let mut random = Random::new(seed ^ 5);
+        let d = a.random_decision(share, 0.0, &mut random);
+        assert_twins(&a, &d, &mut random);
+        prop_assert_eq!(&Decision::from_named(&d.to_named(&a.groups, &a.graph), &a.groups, &a.graph).unwrap(), &d);
     }
 
     #[test]

@@ -6,7 +6,7 @@ mod support;
 use secateur_graph::proto::{GraphProto, NodeProto, ValueInfoProto};
 use secateur_graph::{Data, Decision, Error, InputShapes, Model, Slabs, Tensor};
 use support::text::{parse, render};
-use support::{Analysed, Random, assert_twins};
+use support::{Analysed, Random, assert_twins, difference, run};
 
 /// Checks groups (a line each: `channels: tensor/axis …`) and that random decisions give the masked twin's result.
 fn check(text: &str, expected: &str) -> Analysed {
@@ -321,6 +321,35 @@ fn open_sizes_are_taken_and_told() {
     // What is given is not guessed.
     let given = InputShapes { batch: None, shapes: vec![("x".into(), vec![1, 3, 32, 48])] };
     assert!(given.completed(&a.model, &a.graph).unwrap().1.is_empty());
+}
+
+/// With a batch of one, batch times positions looks like positions alone; the parts that the target is joined from say which.
+#[test]
+fn a_target_joined_from_computed_parts_is_right_at_other_batches() {
+    let text = "in x Nx5x8
+         y = linear x out=12
+         s = shape y
+         n = gather s at=0 axis=0
+         t = gather s at=1 axis=0
+         m = mul n t
+         c = constant values=12
+         j = concat m c axis=0
+         f = reshape y j
+         g = gemm f out=4
+         out g";
+    let one = Analysed::new(parse(text), 1).unwrap();
+    let group = one.groups.prunable().next().unwrap();
+    assert_eq!((group.size, one.groups.prunable().count()), (12, 1));
+    let d = Decision { keep: [(group.id, vec![1, 2, 7, 10])].into(), ..Decision::keep_all() };
+    let small = one.apply(&d).unwrap();
+    // The stored part is another number, the computed one is computed still.
+    let joined = small.graph_proto().node.iter().find(|n| n.op_type() == "Concat").unwrap();
+    assert_eq!((joined.input[0].as_str(), small.tensor(&joined.input[1]).unwrap().unwrap().to_i64().unwrap()), ("m", vec![4]));
+    let three = Analysed::new(parse(text), 3).unwrap();
+    let again = Decision::from_named(&d.to_named(&one.groups, &one.graph), &three.groups, &three.graph).unwrap();
+    let inputs = three.inputs(&mut Random::new(1));
+    let (expected, found) = (run(&three.twin(&again).unwrap(), &inputs).unwrap(), run(&small, &inputs).unwrap());
+    assert!(difference(&expected, &found).unwrap() < 1e-5);
 }
 
 /// A sub-graph is frozen inside, and so is what it reads; the rest is not.

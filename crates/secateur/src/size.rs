@@ -151,7 +151,7 @@ pub fn prune_to_size(model: Model, budget: SizeBudget, shapes: &InputShapes, run
     let smaller = dense.apply(&decision)?;
     let small = Analysis::new(smaller.clone(), &at(shapes, &assumed))?;
     let twin = dense.masked_twin(&decision)?;
-    let checks = verify(&dense, &twin, &smaller, shapes, &assumed, runtimes)?;
+    let checks = verify(&dense, &decision, &twin, &smaller, shapes, &assumed, runtimes)?;
     let outcome = |g: &Group| GroupOutcome {
         name: g.name.clone(),
         channels: g.size,
@@ -355,6 +355,7 @@ const LONG_RUN: u64 = 2_000_000_000;
 /// The masked-twin check at the shapes of the analysis, and once more at other sizes of what the file leaves open.
 fn verify(
     dense: &Analysis,
+    decision: &Decision,
     twin: &Model,
     smaller: &Model,
     shapes: &InputShapes,
@@ -370,12 +371,17 @@ fn verify(
         match compare_at(twin, smaller, &**runtime, &specs(dense)?) {
             Ok(check) => {
                 let mut checks = vec![check];
-                if let Some(other) = other_sizes(dense, shapes, assumed) {
-                    match compare_at(twin, smaller, &**runtime, &other) {
+                // A twin is made for the sizes of its facts.
+                let other = other_sizes(dense, shapes, assumed);
+                let named = decision.to_named(&dense.groups, &dense.graph);
+                let again = other.and_then(|o| Decision::from_named(&named, &o.groups, &o.graph).ok().map(|d| (o, d)));
+                if let Some((other, decision)) = again {
+                    let inputs = specs(&other)?;
+                    match compare_at(&other.masked_twin(&decision)?, smaller, &**runtime, &inputs) {
                         Ok(check) => checks.push(check),
                         Err(e @ Error::TwinMismatch { .. }) => return Err(e),
                         // The network itself may not run at these sizes.
-                        Err(e) if runs(&dense.model, &**runtime, &other) => return Err(e),
+                        Err(e) if runs(&dense.model, &**runtime, &inputs) => return Err(e),
                         Err(_) => {}
                     }
                 }
@@ -404,8 +410,8 @@ fn specs(a: &Analysis) -> Result<Vec<InputSpec>> {
     a.graph.inputs.iter().map(spec).collect()
 }
 
-/// Another batch, and larger sizes of what was assumed, where the network's shapes follow.
-fn other_sizes(dense: &Analysis, shapes: &InputShapes, assumed: &[AssumedShape]) -> Option<Vec<InputSpec>> {
+/// The network at another batch and larger sizes of what was assumed, where its shapes follow.
+fn other_sizes(dense: &Analysis, shapes: &InputShapes, assumed: &[AssumedShape]) -> Option<Analysis> {
     let free_batch = dense.graph.inputs.iter().all(|&v| open_axis(&dense.model, &dense.graph.value(v).name, 0));
     if !free_batch && assumed.is_empty() {
         return None;
@@ -430,8 +436,7 @@ fn other_sizes(dense: &Analysis, shapes: &InputShapes, assumed: &[AssumedShape])
             }
         }
     }
-    let at = Analysis::new(dense.model.clone(), &other).ok()?;
-    specs(&at).ok()
+    Analysis::new(dense.model.clone(), &other).ok()
 }
 
 fn open_axis(model: &Model, input: &str, axis: usize) -> bool {

@@ -10,6 +10,9 @@ use crate::error::{Error, Result};
 /// Largest difference allowed, relative to the largest absolute value of the output.
 pub const TOLERANCE: f64 = 1e-3;
 
+/// The same for networks with weights in half precision, whose sums are rounded to about 1e-3 in another order.
+pub const HALF_TOLERANCE: f64 = 2e-2;
+
 /// Outputs smaller than this are compared as if they were this large: runtimes approximate exponentials to about 1e-7, which
 /// is much of a probability near 0.
 const SMALLEST_SCALE: f64 = 1e-3;
@@ -64,6 +67,9 @@ pub fn compare_at(twin: &Model, smaller: &Model, runtime: &dyn Runtime, inputs: 
     let [first, second] = bytes;
     let bytes: [ModelBytes; 2] = [first?, second?];
     let mut prepared = [runtime.prepare(&bytes[0])?, runtime.prepare(&bytes[1])?];
+    // FLOAT16 and BFLOAT16.
+    let half = smaller.initializers().any(|t| matches!(t.data_type(), 10 | 16));
+    let tolerance = if half { HALF_TOLERANCE } else { TOLERANCE };
     let names: Vec<String> = smaller.graph_proto().output.iter().map(|o| o.name().to_owned()).collect();
     let mut worst = 0.0f64;
     for seed in SEEDS {
@@ -77,7 +83,7 @@ pub fn compare_at(twin: &Model, smaller: &Model, runtime: &dyn Runtime, inputs: 
             };
             let relative = difference / scale.max(SMALLEST_SCALE);
             // A NaN is a difference, too.
-            if relative.is_nan() || relative > TOLERANCE {
+            if relative.is_nan() || relative > tolerance {
                 return Err(Error::TwinMismatch { output, difference, scale });
             }
             worst = worst.max(relative);
@@ -91,13 +97,20 @@ fn difference(a: &Tensor, b: &Tensor) -> Option<(f64, f64)> {
     if a.shape != b.shape {
         return None;
     }
-    match (&a.data, &b.data) {
-        (TensorData::F32(x), TensorData::F32(y)) => {
-            let worst =
-                x.iter().zip(y).map(|(p, q)| f64::from((p - q).abs())).fold(0.0, |m, d| if d.is_nan() { f64::INFINITY } else { d.max(m) });
-            Some((worst, x.iter().map(|p| f64::from(p.abs())).fold(0.0, f64::max)))
-        }
-        (x, y) => (x == y).then_some((0.0, 1.0)),
+    let (Some(x), Some(y)) = (floats(&a.data), floats(&b.data)) else { return (a.data == b.data).then_some((0.0, 1.0)) };
+    // What is infinite or NaN in both is the same.
+    let apart = |(p, q): (&f64, &f64)| if p == q || (p.is_nan() && q.is_nan()) { 0.0 } else { (p - q).abs() };
+    let worst = x.iter().zip(&y).map(apart).fold(0.0, |m: f64, d| if d.is_nan() { f64::INFINITY } else { d.max(m) });
+    Some((worst, x.iter().map(|p| p.abs()).filter(|p| p.is_finite()).fold(0.0, f64::max)))
+}
+
+/// The elements of a floating type; `None` for others.
+fn floats(data: &TensorData) -> Option<Vec<f64>> {
+    match data {
+        TensorData::F32(v) => Some(v.iter().map(|&x| x.into()).collect()),
+        TensorData::F64(v) => Some(v.clone()),
+        TensorData::F16(v) => Some(v.iter().map(|x| x.to_f64()).collect()),
+        _ => None,
     }
 }
 
@@ -109,4 +122,23 @@ pub fn model_bytes(name: &str, model: &Model, batch: usize) -> Result<ModelBytes
     let bytes = model.to_bytes()?;
     let inputs = latency::read_inputs(name, &bytes, batch)?;
     Ok(ModelBytes::new(name, bytes, inputs))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn differences_are_taken_in_every_floating_type_and_equality_in_the_others() {
+        let of = |data| Tensor { shape: vec![2], data };
+        let single = |v: [f32; 2]| of(TensorData::F32(v.to_vec()));
+        assert_eq!(difference(&single([1.0, -4.0]), &single([1.5, -4.0])), Some((0.5, 4.0)));
+        let double = |v: [f64; 2]| of(TensorData::F64(v.to_vec()));
+        assert_eq!(difference(&double([1.0, f64::NAN]), &double([1.0, f64::NAN])), Some((0.0, 1.0)));
+        assert_eq!(difference(&double([1.0, 2.0]), &double([1.0, f64::NAN])).map(|d| d.0), Some(f64::INFINITY));
+        assert_eq!(difference(&double([1.0, f64::INFINITY]), &double([1.0, f64::INFINITY])), Some((0.0, 1.0)));
+        let whole = |v: [i64; 2]| of(TensorData::I64(v.to_vec()));
+        assert_eq!(difference(&whole([1, 2]), &whole([1, 2])), Some((0.0, 1.0)));
+        assert_eq!(difference(&whole([1, 2]), &whole([1, 3])), None);
+    }
 }

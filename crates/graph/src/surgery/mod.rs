@@ -5,6 +5,7 @@ mod declared;
 pub(crate) mod rewriter;
 mod twin;
 
+use std::cell::OnceCell;
 use std::collections::HashMap;
 
 pub use twin::masked_twin;
@@ -12,7 +13,7 @@ pub use twin::masked_twin;
 use crate::coupling::{Frozen, Group, Groups};
 use crate::decision::Decision;
 use crate::error::Result;
-use crate::facts::Facts;
+use crate::facts::{Facts, InputShapes};
 use crate::graph::{Graph, ValueId};
 use crate::model::Model;
 use crate::ops::Op;
@@ -24,12 +25,16 @@ use crate::ops::Op;
 /// # Errors
 /// A decision that does not fit `groups`, and places that no rule can rewrite.
 pub fn apply(model: &Model, graph: &Graph, facts: &Facts, groups: &Groups, decision: &Decision) -> Result<Model> {
+    cut(model, graph, facts, groups, decision, &Elsewhere::default())
+}
+
+fn cut(model: &Model, graph: &Graph, facts: &Facts, groups: &Groups, decision: &Decision, elsewhere: &Elsewhere) -> Result<Model> {
     decision.check(groups)?;
     let kept = Kept::new(facts, groups, decision);
     if kept.axes.is_empty() && decision.removed_branches.is_empty() {
         return Ok(model.clone());
     }
-    let mut rewriter = rewriter::Rewriter::new(model, graph, facts, &kept);
+    let mut rewriter = rewriter::Rewriter::new(model, graph, facts, &kept, elsewhere);
     for &b in &decision.removed_branches {
         let branch = groups.branch(b);
         rewriter.leave_out(branch.add, branch.skip);
@@ -38,6 +43,19 @@ pub fn apply(model: &Model, graph: &Graph, facts: &Facts, groups: &Groups, decis
     dead::remove(model, &mut small);
     declared::update(graph, facts, &kept, &mut small);
     Ok(small)
+}
+
+/// Facts at other sizes of what the file leaves open, made when somebody asks.
+#[derive(Debug, Default)]
+pub(crate) struct Elsewhere(OnceCell<Vec<(InputShapes, Facts)>>);
+
+impl Elsewhere {
+    pub(crate) fn get(&self, model: &Model, graph: &Graph, facts: &Facts) -> &[(InputShapes, Facts)] {
+        self.0.get_or_init(|| {
+            let all = facts.other_sizes(model, graph).into_iter();
+            all.filter_map(|shapes| Facts::infer(model, graph, &shapes).ok().map(|f| (shapes, f))).collect()
+        })
+    }
 }
 
 /// For every axis that becomes shorter, the coordinates that stay, ascending.
@@ -83,13 +101,14 @@ impl Kept {
 /// Freezes the groups of which a channel cannot be taken out because of something that is computed from shapes: each
 /// such group is tried, and the error becomes its reason.
 pub(crate) fn freeze_what_cannot_be_rewritten(model: &Model, graph: &Graph, facts: &Facts, groups: &mut Groups) {
+    let elsewhere = Elsewhere::default();
     for at in 0..groups.groups.len() {
         let g = &groups.groups[at];
         if g.frozen.is_some() || g.size < 2 || !depends_on_shapes(graph, g) {
             continue;
         }
         let decision = Decision { keep: [(g.id, (1..g.size).collect())].into(), ..Decision::default() };
-        if let Err(e) = apply(model, graph, facts, groups, &decision) {
+        if let Err(e) = cut(model, graph, facts, groups, &decision, &elsewhere) {
             let g = &mut groups.groups[at];
             g.frozen = Some(Frozen { reason: e.to_string(), at: g.name.clone() });
             g.min_keep = g.size;

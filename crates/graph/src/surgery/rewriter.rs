@@ -2,7 +2,7 @@
 
 use std::collections::{BTreeMap, HashMap, HashSet};
 
-use super::Kept;
+use super::{Elsewhere, Kept};
 use crate::error::Result;
 use crate::facts::{Fact, Facts, Inference};
 use crate::graph::{Graph, Node, NodeId, ValueId};
@@ -24,8 +24,10 @@ pub(crate) struct Rewriter<'a> {
     /// Operands of this node that were replaced.
     replaced: HashMap<usize, Fact>,
     names: HashSet<String>,
-    /// Facts at other sizes of what the file leaves open, once somebody asked.
-    elsewhere: Option<Vec<Facts>>,
+    /// Facts at other sizes of what the file leaves open.
+    elsewhere: &'a Elsewhere,
+    /// A shape that was computed is joined from other parts or stored now.
+    reshaped: bool,
     /// Nodes to go before the node at a position.
     inserted: BTreeMap<usize, Vec<NodeProto>>,
     /// Additions that are left out, and what their readers read instead.
@@ -34,7 +36,7 @@ pub(crate) struct Rewriter<'a> {
 }
 
 impl<'a> Rewriter<'a> {
-    pub(super) fn new(old: &'a Model, graph: &'a Graph, facts: &'a Facts, kept: &'a Kept) -> Self {
+    pub(super) fn new(old: &'a Model, graph: &'a Graph, facts: &'a Facts, kept: &'a Kept, elsewhere: &'a Elsewhere) -> Self {
         let new = (0..graph.values.len()).map(|v| facts.get(ValueId(v as u32)).cloned()).collect();
         Self {
             old,
@@ -46,7 +48,8 @@ impl<'a> Rewriter<'a> {
             new,
             replaced: HashMap::new(),
             names: graph.values.iter().map(|v| v.name.clone()).collect(),
-            elsewhere: None,
+            elsewhere,
+            reshaped: false,
             inserted: BTreeMap::new(),
             skipped: HashMap::new(),
             instead: HashMap::new(),
@@ -103,6 +106,7 @@ impl<'a> Rewriter<'a> {
                 graph.node.push(node);
             }
         }
+        self.check_other_sizes()?;
         Ok(self.model)
     }
 
@@ -216,12 +220,31 @@ impl<'a> Rewriter<'a> {
     }
 
     /// The constant that `v` is does not depend on the sizes that the file leaves open, as far as the network has other sizes.
-    fn holds_at_other_sizes(&mut self, v: ValueId) -> bool {
-        let (old, graph, facts) = (self.old, self.graph, self.facts);
-        let elsewhere = self.elsewhere.get_or_insert_with(|| {
-            facts.other_sizes(old, graph).iter().filter_map(|shapes| Facts::infer(old, graph, shapes).ok()).collect()
-        });
-        !elsewhere.is_empty() && elsewhere.iter().all(|o| o.constant(v) == facts.constant(v))
+    fn holds_at_other_sizes(&self, v: ValueId) -> bool {
+        let elsewhere = self.elsewhere.get(self.old, self.graph, self.facts);
+        !elsewhere.is_empty() && elsewhere.iter().all(|(_, o)| o.constant(v) == self.facts.constant(v))
+    }
+
+    /// A shape that was computed for all sizes of the inputs must be right for others than those of the facts.
+    fn check_other_sizes(&self) -> Result<()> {
+        if !self.reshaped {
+            return Ok(());
+        }
+        let Some((shapes, before)) = self.elsewhere.get(self.old, self.graph, self.facts).first() else { return Ok(()) };
+        let graph = Graph::new(&self.model)?;
+        let after = Facts::infer(&self.model, &graph, shapes).map_err(|e| self.wrong_elsewhere(&e.to_string()))?;
+        for &o in &self.graph.outputs {
+            let name = &self.graph.value(o).name;
+            let now = graph.find(name).and_then(|v| after.shape(v));
+            if before.shape(o) != now {
+                return Err(self.wrong_elsewhere(&format!("output `{name}` would be {now:?} instead of {:?}", before.shape(o))));
+            }
+        }
+        Ok(())
+    }
+
+    fn wrong_elsewhere(&self, cause: &str) -> crate::Error {
+        crate::Error::Decision(format!("a shape that the graph computes cannot be rewritten for all sizes of its inputs: {cause}"))
     }
 
     fn new_fact(&self, slot: usize) -> Option<&Fact> {
@@ -343,6 +366,7 @@ impl<'a> Rewriter<'a> {
         let shape = if scalar { vec![] } else { vec![values.len()] };
         let data = if narrow { Data::I32(values.iter().map(|&v| v as i32).collect()) } else { Data::I64(values) };
         let tensor = Tensor::new(shape, data);
+        self.reshaped |= !self.is_stored(slot) && self.node.input(slot).is_some();
         if let Some(name) = self.patched(slot, &tensor)? {
             self.set_input(slot, name);
             self.replaced.insert(slot, Fact::constant(tensor));
@@ -400,6 +424,32 @@ impl<'a> Rewriter<'a> {
         proto.output = vec![name.clone()];
         self.inserted.entry(self.node.position).or_default().push(proto);
         Ok(Some(name))
+    }
+
+    /// The target of a reshape to `expected` that keeps what the graph computes of it: parts joined by a `Concat` stay as they
+    /// are where they give the right sizes, those that do not become numbers, or free (-1) where they follow the sizes of the
+    /// inputs. `None` where input `slot` is not joined, or more than one size would be free.
+    pub(crate) fn joined_target(&self, slot: usize, expected: &[usize], copies: impl Fn(usize) -> bool) -> Option<Vec<i64>> {
+        let joined = self.joined(slot)?;
+        let now = self.new_ints(slot).filter(|n| n.len() == expected.len())?;
+        let right = |d: usize| now[d] == -1 || now[d] == expected[d] as i64 || (now[d] == 0 && copies(d));
+        let mut wanted = now.clone();
+        let mut start = 0;
+        for &part in joined.inputs.iter().flatten() {
+            let axes = start..start + self.facts.constant(part)?.len();
+            start = axes.end;
+            if axes.clone().all(right) {
+                continue;
+            }
+            if self.graph.is_stored(part) || self.holds_at_other_sizes(part) {
+                axes.filter(|&d| now[d] > 0).for_each(|d| wanted[d] = expected[d] as i64);
+            } else if axes.len() == 1 && !wanted.contains(&-1) {
+                wanted[axes.start] = -1;
+            } else {
+                return None;
+            }
+        }
+        (start == now.len() && wanted.iter().filter(|&&w| w == -1).count() <= 1).then_some(wanted)
     }
 
     /// The `Concat` that computes input `slot`.
