@@ -16,7 +16,7 @@ fn every_answer_says_its_version_and_command() {
     let answers = [
         ("inspect", p.run(&["inspect", "m.onnx", "--json"])),
         ("eval", p.run(&["eval", "m.onnx", "--data", "synthetic:20,10", "--preprocess", "unit", "--json"])),
-        ("measure", p.run(&["measure", "m.onnx", "m.onnx", "--target", SIZE, "--time-limit", "0.2", "--json"])),
+        ("measure", p.run(&["measure", "m.onnx", "m.onnx", "--target", SIZE, "--time-limit", "5", "--json"])),
     ];
     for (command, r) in answers {
         let v = r.done().json();
@@ -64,7 +64,7 @@ fn measure_compares_with_the_first() {
     let p = Place::new();
     p.network("small.onnx");
     secateur::residual_network(&[16, 32], 2, 10, 1).save(p.path("large.onnx")).expect("writes");
-    let r = p.run(&["measure", "large.onnx", "small.onnx", "--target", SIZE, "--time-limit", "0.2", "--json"]);
+    let r = p.run(&["measure", "large.onnx", "small.onnx", "--target", SIZE, "--time-limit", "5", "--json"]);
     let v = r.done().json();
     assert_eq!(v["pairs"][0]["verdict"], "faster");
     let size = |n: &str| read(&p.path(n)).len() as f64;

@@ -1,6 +1,7 @@
 //! Convolutions that were checked once, so that running them needs no bounds.
 
 use super::buffer::Buffer;
+use super::order::{Chunk, Order};
 use super::table::{Access, Isa, kernel};
 use super::tile::{Groups, Layer, List, TileKernel};
 use super::vector::vector_kernel;
@@ -39,9 +40,6 @@ pub(crate) struct Geometry {
     pub residual: Option<View>,
 }
 
-/// Weights of the filter blocks that are computed before the next tile: what stays in the second-level cache.
-const CHUNK_BYTES: usize = 512 << 10;
-
 #[derive(Debug, Clone, Copy)]
 struct Placed {
     kernel: TileKernel,
@@ -54,7 +52,8 @@ struct Placed {
 enum Plan {
     Tiles {
         tiles: Vec<Placed>,
-        chunks: Vec<(usize, usize)>,
+        chunks: Vec<Chunk>,
+        passes: usize,
     },
     /// One output pixel.
     Vector {
@@ -69,13 +68,11 @@ enum Plan {
 #[derive(Debug, Clone)]
 pub(crate) struct Convolution {
     plan: Plan,
-    survivors_lists: Vec<List>,
+    lists: Vec<List>,
     offsets: Vec<u32>,
     weights: Buffer,
     bias: Buffer,
     groups: usize,
-    /// Weights per survivor.
-    span: usize,
     input_row: usize,
     input_step: usize,
     input_len: usize,
@@ -113,7 +110,9 @@ impl Convolution {
         if last_input >= input.len || !fits(&output, bottom, right) || !residual_fits || !lists_fit {
             return None;
         }
-        let plan = if output.extent.is_vector() && survivors.blocks == 1 && !vector {
+        let single = output.extent.is_vector() && survivors.blocks == 1 && !vector;
+        let order = Order::new(survivors, geometry, tiles.first().filter(|_| !single).map(|t| t.shape));
+        let plan = if single {
             let at = |v: &View| v.base;
             Plan::Vector { kernel: vector_kernel(isa)?, input: base, output: at(&output), residual: residual.as_ref().map_or(0, at) }
         } else {
@@ -127,18 +126,17 @@ impl Convolution {
                     residual: residual.as_ref().map_or(0, at),
                 })
             };
-            Plan::Tiles { tiles: tiles.iter().map(place).collect::<Option<_>>()?, chunks: chunks(survivors) }
+            Plan::Tiles { tiles: tiles.iter().map(place).collect::<Option<_>>()?, chunks: order.chunks, passes: order.passes }
         };
         let mut padded = bias.to_vec();
         padded.resize(blocks * LANES, 0.0);
         Some(Self {
             plan,
-            survivors_lists: survivors.lists.clone(),
+            lists: order.lists,
             offsets: survivors.offsets.clone(),
-            weights: Buffer::from_slice(&survivors.weights),
+            weights: Buffer::from_slice(&order.weights),
             bias: Buffer::from_slice(&padded),
             groups,
-            span: LANES * survivors.blocks,
             input_row: stride.0 * input.row,
             input_step: access.step,
             input_len: input.len,
@@ -159,7 +157,7 @@ impl Convolution {
         let layer = |next_step| Layer {
             input_row: self.input_row,
             input_step: self.input_step,
-            lists: self.survivors_lists.as_ptr(),
+            lists: self.lists.as_ptr(),
             offsets: self.offsets.as_ptr(),
             weights: self.weights.as_slice().as_ptr(),
             bias: self.bias.as_slice().as_ptr(),
@@ -176,24 +174,37 @@ impl Convolution {
         let added = |at: usize| residual.map_or(std::ptr::null(), |r| r.as_ptr().wrapping_add(at));
         let part = |first: usize, last: usize| Groups { first: first as u32, last: last as u32 };
         match &self.plan {
-            Plan::Tiles { tiles, chunks } => {
-                for (c, &(first, last)) in chunks.iter().enumerate() {
-                    let survivors: usize = self.survivors_lists[first..last].iter().map(|l| l.count as usize).sum();
+            Plan::Tiles { tiles, chunks, passes } => {
+                for (c, chunk) in chunks.iter().enumerate() {
                     let wanted = match chunks.get(c + 1) {
-                        Some(&(from, to)) => self.weights_of(from, to),
+                        Some(n) => &self.weights.as_slice()[n.start..n.end],
                         None => next.map_or(&[][..], Self::first_weights),
                     };
-                    let next_step = size_of_val(wanted).div_ceil((survivors * tiles.len()).max(1)).min(128);
+                    let next_step = size_of_val(wanted).div_ceil((chunk.survivors * tiles.len()).max(1)).min(128);
                     // Of nothing wanted, a place that is there: asking for pages that are not costs time.
-                    let from = if wanted.is_empty() { self.weights.as_slice().as_ptr() } else { wanted.as_ptr() };
-                    let layer = layer(next_step);
-                    for (i, t) in tiles.iter().enumerate() {
-                        let ahead = from.wrapping_byte_add(i * survivors * next_step);
+                    let mut ahead = if wanted.is_empty() { self.weights.as_slice().as_ptr() } else { wanted.as_ptr() };
+                    let ahead_per_pass = chunk.survivors * next_step / passes;
+                    let whole = layer(next_step);
+                    let groups = part(chunk.first, chunk.last);
+                    for t in tiles {
                         let (x, y) = (input.wrapping_add(t.input), output.wrapping_add(t.output));
-                        // SAFETY: the CPU has the instruction set and the largest input, output and residual element of any tile
-                        // lies in its buffer: `new` checked both, and the lengths of the buffers were checked above. The lists lie
-                        // within offsets and weights, and `bias` was filled up to whole groups.
-                        unsafe { (t.kernel)(&layer, x, y, added(t.residual), part(first, last), ahead) }
+                        for pass in 0..*passes {
+                            let mut layer = Layer { lists: whole.lists.wrapping_add(pass * self.groups), ..whole };
+                            let mut plus = added(t.residual);
+                            if pass > 0 {
+                                layer.bias = std::ptr::null();
+                            }
+                            if pass + 1 < *passes {
+                                (layer.low, layer.high, layer.slope) = (Clamp::NONE.low, Clamp::NONE.high, Clamp::NONE.slope);
+                                plus = std::ptr::null();
+                            }
+                            // SAFETY: the CPU has the instruction set and the largest input, output and residual element of any
+                            // tile lies in its buffer: `new` checked both, and the lengths of the buffers were checked above. There
+                            // are lists for every pass, and they lie within offsets and weights; `bias` was filled up to whole
+                            // groups.
+                            unsafe { (t.kernel)(&layer, x, y, plus, groups, ahead) }
+                            ahead = ahead.wrapping_byte_add(ahead_per_pass);
+                        }
                     }
                 }
             }
@@ -207,17 +218,10 @@ impl Convolution {
 }
 
 impl Convolution {
-    /// Weights of the groups `first..last`.
-    fn weights_of(&self, first: usize, last: usize) -> &[f32] {
-        let start = self.survivors_lists[first].weights as usize;
-        let end = self.survivors_lists[last - 1];
-        &self.weights.as_slice()[start * self.span..(end.weights + end.count) as usize * self.span]
-    }
-
     /// Those that are needed first.
     fn first_weights(&self) -> &[f32] {
         match &self.plan {
-            Plan::Tiles { chunks, .. } => chunks.first().map_or(&[], |&(first, last)| self.weights_of(first, last)),
+            Plan::Tiles { chunks, .. } => chunks.first().map_or(&[], |c| &self.weights.as_slice()[c.start..c.end]),
             Plan::Vector { .. } => &[],
         }
     }
@@ -226,20 +230,4 @@ impl Convolution {
 /// Whether the survivors are of a depthwise convolution, whose 16 weights meet 16 channels.
 fn vector_access(survivors: &Survivors, geometry: &Geometry) -> bool {
     survivors.depthwise && geometry.input.lanes == LANES
-}
-
-/// Ranges of block groups of which the weights stay in cache.
-fn chunks(survivors: &Survivors) -> Vec<(usize, usize)> {
-    let mut out = Vec::new();
-    let (mut first, mut bytes) = (0, 0);
-    for (g, l) in survivors.lists.iter().enumerate() {
-        let size = l.count as usize * LANES * survivors.blocks * size_of::<f32>();
-        if bytes > 0 && bytes + size > CHUNK_BYTES {
-            out.push((first, g));
-            (first, bytes) = (g, 0);
-        }
-        bytes += size;
-    }
-    out.push((first, survivors.lists.len()));
-    out
 }

@@ -8,6 +8,7 @@ mod accelerate;
 mod buffer;
 mod convolve;
 mod lanes;
+mod order;
 mod table;
 mod tile;
 mod vector;

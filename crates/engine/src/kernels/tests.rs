@@ -2,6 +2,7 @@
 
 use proptest::prelude::*;
 
+use super::order::Order;
 use super::{Access, Buffer, Clamp, Convolution, Geometry, Isa, Shape, tile_kernel};
 use crate::layout::{Extent, Halo, LANES, Layout};
 use crate::survivors::{Survivors, Taps, Weights};
@@ -280,6 +281,40 @@ fn every_tile_shape_computes_its_pixels() {
         }
     }
     assert!(kernels > 30, "only {kernels} kernels were found");
+}
+
+/// Few survivors of many channels: the channels are taken in passes, with partial sums in the output.
+#[test]
+fn passes_over_channels_add_up() {
+    for (kernel, stride, filters, residual) in [(1, 1, 96, true), (1, 2, 64, false), (3, 1, 64, true)] {
+        let case = Case {
+            input: Extent { channels: 500, height: 14, width: 29 },
+            filters,
+            kernel: (kernel, kernel),
+            stride: (stride, stride),
+            dilation: (1, 1),
+            pads: [kernel / 2; 4],
+            group: 1,
+            zeros: 14,
+            block: 16,
+            planar: false,
+            residual,
+            clamp: Clamp { low: 0.0, high: 2.0, slope: 1.0 },
+            more_halo: 0,
+            seed: 3,
+        };
+        Isa::available().into_iter().for_each(|isa| case.check(isa, 1, None));
+    }
+    // A quarter of the weights left: the input of a tile is taken in passes, and every weight is in one of them.
+    let layout = Layout { extent: Extent { channels: 512, height: 14, width: 28 }, halo: Halo::default(), lanes: LANES };
+    let values = (0..64 * 512).map(|i| if i % 4 == 0 { 1.0 } else { 0.0 }).collect();
+    let weights = Weights { shape: [64, 512, 1, 1], values, bias: vec![0.0; 64], group: 1 };
+    let survivors = Survivors::pack(&weights, Taps { dilation_y: 1, dilation_x: 1 }, &layout.view(), 1).expect("fits");
+    let geometry = Geometry { input: layout.view(), pad: (0, 0), stride: (1, 1), output: layout.view(), residual: None };
+    let order = Order::new(&survivors, &geometry, Some(Shape { blocks: 1, rows: 1, columns: 28 }));
+    assert!(order.passes > 1);
+    assert_eq!(order.weights.len(), survivors.weights.len());
+    assert_eq!(order.lists.iter().map(|l| l.count as usize).sum::<usize>(), 4 * 128);
 }
 
 /// What would leave its buffers is refused when it is made.

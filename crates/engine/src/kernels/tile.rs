@@ -23,7 +23,7 @@ pub(crate) struct Layer {
     pub offsets: *const u32,
     /// 16 weights per survivor and block of the group.
     pub weights: *const f32,
-    /// Per filter.
+    /// Per filter; null to continue with what the output holds.
     pub bias: *const f32,
     /// Distance between two rows of the output.
     pub output_row: usize,
@@ -103,7 +103,16 @@ pub(crate) unsafe fn tile<L: Lanes, const FB: usize, const TH: usize, const TW: 
             let list = *call.lists.add(group);
             let mut sums = [[[L::splat(0.0); TW]; TH]; FB];
             for f in 0..FB {
-                sums[f] = [[L::load(call.bias.add(16 * (group * FB + f))); TW]; TH];
+                if call.bias.is_null() {
+                    let from = output.add((group * FB + f) * call.output_block);
+                    for r in 0..TH {
+                        for c in 0..TW {
+                            sums[f][r][c] = L::load(from.add(r * call.output_row + 16 * c));
+                        }
+                    }
+                } else {
+                    sums[f] = [[L::load(call.bias.add(16 * (group * FB + f))); TW]; TH];
+                }
             }
             let mut weights = call.weights.add(16 * FB * list.weights as usize);
             let mut offset = call.offsets.add(list.offsets as usize);
@@ -149,7 +158,7 @@ pub(crate) unsafe fn tile<L: Lanes, const FB: usize, const TH: usize, const TW: 
                         }
                     }
                 }
-                // In this order a NaN stays one.
+                // In this order of operands a NaN stays one.
                 let (low, high) = (L::splat(call.low), L::splat(call.high));
                 for r in 0..TH {
                     for c in 0..TW {
