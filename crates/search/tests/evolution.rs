@@ -45,9 +45,9 @@ fn fitness(genes: &[usize]) -> f64 {
 }
 
 fn all(arities: &[usize]) -> Vec<Vec<usize>> {
-    arities.iter().fold(vec![vec![]], |all, &a| {
-        all.into_iter().flat_map(|g| (0..a).map(move |x| g.iter().copied().chain([x]).collect())).collect()
-    })
+    arities
+        .iter()
+        .fold(vec![vec![]], |all, &a| all.into_iter().flat_map(|g| (0..a).map(move |x| g.iter().copied().chain([x]).collect())).collect())
 }
 
 proptest! {

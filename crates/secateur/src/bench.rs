@@ -3,7 +3,9 @@
 use std::path::{Path, PathBuf};
 
 use graph::Model;
-use latency::{Comparison, Measurement, ModelBytes, PROCESSES, ProcessRounds, Profiler, Protocol, Runtime, TableStore, TargetSpec, WorkerCommand};
+use latency::{
+    Comparison, Measurement, ModelBytes, PROCESSES, ProcessRounds, Profiler, Protocol, Runtime, TableStore, TargetSpec, WorkerCommand,
+};
 use serde::{Deserialize, Serialize};
 
 use crate::error::{Error, Result};
@@ -30,13 +32,7 @@ pub struct Relative {
 impl Relative {
     fn of(comparison: &Comparison, k: usize) -> Self {
         let (pair, m) = (&comparison.pairs[k], &comparison.measurements[k + 1]);
-        Self {
-            ratio: pair.ratio,
-            ci: pair.ci,
-            median_s: m.median_s,
-            dense_s: comparison.measurements[0].median_s,
-            rounds: pair.rounds,
-        }
+        Self { ratio: pair.ratio, ci: pair.ci, median_s: m.median_s, dense_s: comparison.measurements[0].median_s, rounds: pair.rounds }
     }
 
     /// Half the interval's width as a share of the ratio.

@@ -264,7 +264,8 @@ mod tests {
         let journal = Journal::open(folder.path().join("journal.sqlite")).expect("journal");
         let mut evaluator = Evaluator::new(Box::new(counting()), 2);
         let many: Vec<_> = (0..40).map(|k| candidate(&format!("candidate {k}"))).collect();
-        let stopped = evaluator.score_all(&journal, &many, &mut |done, _| if done == 3 { ControlFlow::Break(()) } else { ControlFlow::Continue(()) });
+        let stopped =
+            evaluator.score_all(&journal, &many, &mut |done, _| if done == 3 { ControlFlow::Break(()) } else { ControlFlow::Continue(()) });
         assert!(stopped.expect("no error").is_none());
         assert_eq!(evaluator.scored, 3);
         let error = evaluator.score_all(&journal, &[candidate("bad")], &mut |_, _| ControlFlow::Continue(()));

@@ -47,7 +47,13 @@ impl Session<'_> {
     ///
     /// # Errors
     /// The runtime refuses a layer; as [`Session::confirm`].
-    pub(crate) fn round_up(&mut self, stage: &Stage, saliency: &Saliency, decision: Decision, latency: Relative) -> Result<(Decision, Rounding)> {
+    pub(crate) fn round_up(
+        &mut self,
+        stage: &Stage,
+        saliency: &Saliency,
+        decision: Decision,
+        latency: Relative,
+    ) -> Result<(Decision, Rounding)> {
         let mut rounding = Rounding { widened: Vec::new(), before: latency.clone(), after: latency };
         if !self.settings.round_up {
             return Ok((decision, rounding));
@@ -84,31 +90,32 @@ impl Session<'_> {
         let removed = |l: &Layer| decision.removed_branches.iter().any(|b| a.groups.branches[b.index()].nodes.contains(&l.node));
         let width = |g: GroupId| if gone(g) { 0 } else { decision.width(a.groups.group(g)) };
         // Per group and count: its layers at their widths.
-        let mut asked: Vec<(GroupId, Vec<(usize, Vec<Width>)>)> = Vec::new();
+        let mut asked: Vec<(GroupId, Vec<AtCount>)> = Vec::new();
         for g in a.groups.prunable().filter(|g| !gone(g.id)) {
-            let layers = a.layers.iter().enumerate().filter(|(_, l)| l.inputs.iter().chain(&l.outputs).any(|(x, _)| *x == g.id) && !removed(l));
+            let layers =
+                a.layers.iter().enumerate().filter(|(_, l)| l.inputs.iter().chain(&l.outputs).any(|(x, _)| *x == g.id) && !removed(l));
             let layers: Vec<usize> = layers.map(|(k, _)| k).collect();
             let at = |count: usize| {
                 let of = |&layer: &usize| {
                     let (input, output) = a.layers[layer].widths(|x| if x == g.id { count } else { width(x) });
                     Width { layer, input, output, asked: 0 }
                 };
-                (count, layers.iter().map(of).collect())
+                AtCount { count, layers: layers.iter().map(of).collect() }
             };
             let counts = wider(width(g.id), g.size);
             if !counts.is_empty() && !layers.is_empty() {
                 asked.push((g.id, std::iter::once(width(g.id)).chain(counts).map(at).collect()));
             }
         }
-        let distinct: BTreeSet<Width> = asked.iter().flat_map(|(_, counts)| counts.iter().flat_map(|(_, w)| w)).copied().collect();
+        let distinct: BTreeSet<Width> = asked.iter().flat_map(|(_, counts)| counts.iter().flat_map(|c| &c.layers)).copied().collect();
         let times = self.layer_times(stage, &distinct.into_iter().collect::<Vec<_>>())?;
         let mut all = Vec::new();
         for (group, counts) in asked {
-            let total = |widths: &[Width]| widths.iter().filter_map(|w| times.get(w)).sum::<f64>();
-            let Some(((from, here), beyond)) = counts.split_first() else { continue };
+            let total = |c: &AtCount| c.layers.iter().filter_map(|w| times.get(w)).sum::<f64>();
+            let Some((here, beyond)) = counts.split_first() else { continue };
             let limit = total(here) * (1.0 + LEAST_DELTA);
-            if let Some((to, _)) = beyond.iter().rev().find(|(_, w)| total(w) <= limit) {
-                all.push((group, Widened { group: a.groups.group(group).name.clone(), from: *from, to: *to }));
+            if let Some(edge) = beyond.iter().rev().find(|c| total(c) <= limit) {
+                all.push((group, Widened { group: a.groups.group(group).name.clone(), from: here.count, to: edge.count }));
             }
         }
         all.sort_by_key(|(_, w)| w.to - w.from);
@@ -137,6 +144,12 @@ impl Session<'_> {
         let time = |k: usize| Timed::from(&measured[k]).probe(1.0).latency_s;
         Ok(widths.iter().zip(of).map(|(w, k)| (*w, time(k))).collect())
     }
+}
+
+/// The layers of a group at their widths, where the group has `count` channels.
+struct AtCount {
+    count: usize,
+    layers: Vec<Width>,
 }
 
 /// Counts above `count` at which a latency step may end: the next multiples of the vector widths and blocks of today's

@@ -75,7 +75,9 @@ pub fn pareto(settings: Settings, to: f64, budgets: usize, out: &Path, observer:
     let mut session = Session::open(settings, run, observer)?;
     let from = session.budget_s / session.dense_s;
     if !(from..1.0).contains(&to) {
-        return Err(Error::Setting(format!("the largest budget is {to} of the dense latency; it must lie between the least ({from:.3}) and 1")));
+        return Err(Error::Setting(format!(
+            "the largest budget is {to} of the dense latency; it must lie between the least ({from:.3}) and 1"
+        )));
     }
     let mut trials = Trials::open(&mut session)?;
     let dense = trials.space.keep_all();

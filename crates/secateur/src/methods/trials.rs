@@ -68,7 +68,18 @@ impl<'s, 'o> Trials<'s, 'o> {
         let space = session.space(&stage, session.settings.depth)?;
         let values = session.values(&stage, &space, &saliency, 0)?;
         let evaluator = session.evaluator(&stage)?;
-        Ok(Self { session, stage, space, values, saliency, table, evaluator, measured: HashMap::new(), scores: HashMap::new(), steps_spent })
+        Ok(Self {
+            session,
+            stage,
+            space,
+            values,
+            saliency,
+            table,
+            evaluator,
+            measured: HashMap::new(),
+            scores: HashMap::new(),
+            steps_spent,
+        })
     }
 
     /// Predicts latencies of choices.
@@ -221,19 +232,25 @@ impl<'s, 'o> Trials<'s, 'o> {
             moved.extend(self.beside(seed));
         }
         self.measure(&moved)?;
-        let mut landed: Vec<Choice> = candidates.iter().chain(&moved).filter(|c| self.seconds(c).is_some_and(|s| landing.contains(&s))).cloned().collect();
+        let mut landed: Vec<Choice> =
+            candidates.iter().chain(&moved).filter(|c| self.seconds(c).is_some_and(|s| landing.contains(&s))).cloned().collect();
         self.score(&landed)?;
         self.by_score(&mut landed);
         landed.dedup();
         // Below the tolerance is better than nothing: the slowest of those first.
-        let mut under: Vec<Choice> = candidates.into_iter().chain(moved).filter(|c| self.seconds(c).is_some_and(|s| s < *landing.start())).collect();
+        let mut under: Vec<Choice> =
+            candidates.into_iter().chain(moved).filter(|c| self.seconds(c).is_some_and(|s| s < *landing.start())).collect();
         under.sort_by(|a, b| self.seconds(b).partial_cmp(&self.seconds(a)).unwrap_or(std::cmp::Ordering::Equal));
         under.dedup();
         let mut last: Option<(Choice, Relative)> = None;
         for choice in landed.into_iter().chain(under).take(CONFIRMATIONS) {
             let latency = self.session.confirm("confirmed", &self.model(&choice)?)?;
             let s = self.session.seconds(&latency);
-            self.session.tell(Event::Measured { attempt: self.measured.len(), predicted_s: self.forecast().seconds(&choice), measured_s: s });
+            self.session.tell(Event::Measured {
+                attempt: self.measured.len(),
+                predicted_s: self.forecast().seconds(&choice),
+                measured_s: s,
+            });
             if landing.contains(&s) {
                 last = Some((choice, latency));
                 break;
