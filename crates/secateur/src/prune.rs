@@ -10,7 +10,7 @@ use crate::error::{Error, Result};
 use crate::events::{Event, Observer};
 use crate::learning::Split;
 use crate::methods;
-use crate::plan::{LayerWidth, PLAN_VERSION, Plan, file_hash};
+use crate::plan::Plan;
 use crate::report::{REPORT_VERSION, Report, Row};
 use crate::run::Run;
 use crate::session::Session;
@@ -50,20 +50,7 @@ fn execute(settings: Settings, run: Run, observer: &mut dyn Observer) -> Result<
     let outcome = methods::run(&mut session)?;
     let search_s = started.elapsed().as_secs_f64();
     let stage = &outcome.stage;
-    let plan = Plan {
-        version: PLAN_VERSION,
-        model: session.settings.model.file_name().unwrap_or_default().to_string_lossy().into_owned(),
-        model_hash: file_hash(&session.settings.model)?,
-        method: session.settings.method,
-        solver: session.settings.solver,
-        seed: session.settings.seed,
-        target: session.bench.runtime().identity().to_string(),
-        dense_s: session.dense_s,
-        budget_s: session.budget_s,
-        latency: outcome.latency.clone(),
-        cut: stage.cut.clone(),
-        layers: LayerWidth::compare(&session.dense, &stage.analysis),
-    };
+    let plan = session.plan(stage, &outcome.latency, session.budget_s)?;
     session.run.write_json("plan.json", &plan)?;
 
     let tuned = session.fine_tune(stage, outcome.steps_spent)?;

@@ -7,12 +7,13 @@ use rand::{RngExt, SeedableRng};
 use rand_chacha::ChaCha8Rng;
 
 use crate::analysis::Analysis;
-use crate::bench::{Bench, default_table};
+use crate::bench::{Bench, Relative, default_table};
 use crate::choice::{Space, Values, Widths, joint_problem};
 use crate::cost::{Calibration, Features, LatencyTable, LayerCosts, WidthRange};
 use crate::error::{Error, Result};
 use crate::events::{Event, Observer};
 use crate::learning::Learning;
+use crate::plan::{LayerWidth, PLAN_VERSION, Plan, file_hash};
 use crate::run::{Journal, Run};
 use crate::saliency::Sources;
 use crate::settings::{Grid, Settings};
@@ -226,6 +227,28 @@ impl<'a> Session<'a> {
         cut.steps.push(decision.to_named(&stage.analysis.groups, &stage.analysis.graph));
         let analysis = Analysis::new(smaller, &InputShapes::batch(self.settings.latency_batch))?;
         Ok(Stage { analysis, cut })
+    }
+
+    /// The plan of `stage`, measured at `latency`.
+    ///
+    /// # Errors
+    /// The dense network's file cannot be read again.
+    pub(crate) fn plan(&self, stage: &Stage, latency: &Relative, budget_s: f64) -> Result<Plan> {
+        let s = &self.settings;
+        Ok(Plan {
+            version: PLAN_VERSION,
+            model: s.model.file_name().unwrap_or_default().to_string_lossy().into_owned(),
+            model_hash: file_hash(&s.model)?,
+            method: s.method,
+            solver: s.solver,
+            seed: s.seed,
+            target: self.bench.runtime().identity().to_string(),
+            dense_s: self.dense_s,
+            budget_s,
+            latency: latency.clone(),
+            cut: stage.cut.clone(),
+            layers: LayerWidth::compare(&self.dense, &stage.analysis),
+        })
     }
 
     /// Where the latency table lies.

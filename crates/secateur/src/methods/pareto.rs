@@ -4,7 +4,6 @@
 
 use std::path::{Path, PathBuf};
 
-use graph::NamedDecision;
 use search::evolution::Evolution;
 use serde::{Deserialize, Serialize};
 
@@ -15,7 +14,7 @@ use crate::bench::Relative;
 use crate::error::{Error, Result};
 use crate::evaluator::Score;
 use crate::events::Observer;
-use crate::plan::{Cut, LayerWidth, PLAN_VERSION, Plan, file_hash};
+use crate::plan::Cut;
 use crate::run::Run;
 use crate::session::Session;
 use crate::settings::{Method, Settings};
@@ -165,25 +164,10 @@ impl Trials<'_, '_> {
         let (latency, score) = (self.latency(choice).ok_or_else(missing)?, self.score_of(choice).ok_or_else(missing)?);
         let session = &self.session;
         let decision = self.decision(choice);
-        let named: NamedDecision = decision.to_named(&self.stage.analysis.groups, &self.stage.analysis.graph);
-        let smaller = Stage::dense(crate::Analysis::new(
-            self.stage.analysis.apply(&decision)?,
-            &graph::InputShapes::batch(session.settings.latency_batch),
-        )?);
-        let plan = Plan {
-            version: PLAN_VERSION,
-            model: session.settings.model.file_name().unwrap_or_default().to_string_lossy().into_owned(),
-            model_hash: file_hash(&session.settings.model)?,
-            method: session.settings.method,
-            solver: session.settings.solver,
-            seed: session.settings.seed,
-            target: session.bench.runtime().identity().to_string(),
-            dense_s: session.dense_s,
-            budget_s: session.seconds(&latency),
-            latency: latency.clone(),
-            cut: Cut { steps: vec![named] },
-            layers: LayerWidth::compare(&session.dense, &smaller.analysis),
-        };
+        let shapes = graph::InputShapes::batch(session.settings.latency_batch);
+        let smaller = crate::Analysis::new(self.stage.analysis.apply(&decision)?, &shapes)?;
+        let cut = Cut { steps: vec![decision.to_named(&self.stage.analysis.groups, &self.stage.analysis.graph)] };
+        let plan = session.plan(&Stage { analysis: smaller, cut }, &latency, session.seconds(&latency))?;
         let path = session.run.write_json(&format!("plans/{:02}.json", k + 1), &plan)?;
         Ok(FrontPoint { latency, predicted_s: self.forecast().seconds(choice), score, plan: path })
     }

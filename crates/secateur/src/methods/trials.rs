@@ -132,12 +132,7 @@ impl<'s, 'o> Trials<'s, 'o> {
     /// What the target refuses; a device that stays too noisy.
     pub fn measure(&mut self, choices: &[Choice]) -> Result<()> {
         let protocol = Protocol { precision: 0.01, time_limit_s: 1.0, min_rounds: 10, ..Protocol::default() };
-        let mut open: Vec<Choice> = Vec::new();
-        for c in choices {
-            if !self.measured.contains_key(c) && !open.contains(c) {
-                open.push(c.clone());
-            }
-        }
+        let open = unknown(&self.measured, choices);
         let total = open.len();
         for (k, batch) in open.chunks(BATCH).enumerate() {
             self.session.heed_stop()?;
@@ -154,12 +149,7 @@ impl<'s, 'o> Trials<'s, 'o> {
     /// # Errors
     /// A candidate that cannot be run.
     pub fn score(&mut self, choices: &[Choice]) -> Result<()> {
-        let mut open: Vec<Choice> = Vec::new();
-        for c in choices {
-            if !self.scores.contains_key(c) && !open.contains(c) {
-                open.push(c.clone());
-            }
-        }
+        let open = unknown(&self.scores, choices);
         let decisions: Vec<Decision> = open.iter().map(|c| self.decision(c)).collect();
         let scores = self.session.score(&mut self.evaluator, &self.stage, &decisions)?;
         self.scores.extend(open.into_iter().zip(scores));
@@ -282,4 +272,15 @@ impl<'s, 'o> Trials<'s, 'o> {
         near.sort_by(|a, b| b.0.total_cmp(&a.0));
         near.into_iter().take(MOVES).map(|(_, c)| c).collect()
     }
+}
+
+/// Those of `choices` that nothing is known of yet, each once.
+fn unknown<T>(known: &HashMap<Choice, T>, choices: &[Choice]) -> Vec<Choice> {
+    let mut open: Vec<Choice> = Vec::new();
+    for c in choices {
+        if !known.contains_key(c) && !open.contains(c) {
+            open.push(c.clone());
+        }
+    }
+    open
 }
