@@ -1,6 +1,6 @@
 //! A model with everything that is known of it without running it.
 
-use graph::{Costs, Decision, Facts, Graph, Groups, InputShapes, Layer, Model};
+use graph::{Costs, Decision, Facts, Graph, Groups, InputShapes, Layer, Model, ops::Op};
 
 use crate::error::{Error, Result};
 
@@ -64,6 +64,12 @@ impl Analysis {
         graph::cost(&self.graph, &self.facts)
     }
 
+    /// The nodes that hold sub-graphs, inside which nothing is pruned.
+    fn subgraphs(&self) -> Vec<String> {
+        let holds = |n: &&graph::Node| matches!(&n.op, Op::Opaque(name) if matches!(name.as_str(), "If" | "Loop" | "Scan"));
+        self.graph.nodes.iter().filter(holds).map(|n| format!("`{}` ({})", n.name, n.op.name())).collect()
+    }
+
     /// That there is something to prune.
     ///
     /// # Errors
@@ -77,7 +83,7 @@ impl Analysis {
             format!("  {} ({} channels): {reason}", g.name, g.size)
         };
         let reasons: Vec<String> = self.groups.groups.iter().map(line).collect();
-        let held = crate::size::has_subgraphs(self);
+        let held = self.subgraphs();
         let reasons = match (reasons.is_empty(), held.is_empty()) {
             (false, _) => reasons.join("\n"),
             (true, true) => "  the network has no layer with channels (Conv, Gemm, MatMul with stored weights)".into(),

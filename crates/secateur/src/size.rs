@@ -8,7 +8,7 @@ use std::collections::BTreeMap;
 use std::fmt;
 use std::str::FromStr;
 
-use graph::{AssumedShape, Decision, Group, GroupId, Groups, InputShapes, Layer, Model, NamedDecision, NodeId, ops::Op};
+use graph::{AssumedShape, Decision, Group, GroupId, Groups, InputShapes, Layer, Model, NamedDecision, NodeId};
 use latency::{ElementType, InputSpec, Runtime};
 use serde::{Deserialize, Serialize};
 
@@ -447,12 +447,6 @@ fn open_axis(model: &Model, input: &str, axis: usize) -> bool {
     };
     let dim = t.shape.as_ref().and_then(|s| s.dim.get(axis));
     dim.is_some_and(|d| !matches!(&d.value, Some(Value::DimValue(n)) if *n > 0))
-}
-
-/// Whether an operator of the graph holds sub-graphs, inside which nothing is pruned.
-pub(crate) fn has_subgraphs(a: &Analysis) -> Vec<String> {
-    let holds = |n: &&graph::Node| matches!(&n.op, Op::Opaque(name) if matches!(name.as_str(), "If" | "Loop" | "Scan"));
-    a.graph.nodes.iter().filter(holds).map(|n| format!("`{}` ({})", n.name, n.op.name())).collect()
 }
 
 #[cfg(test)]
