@@ -25,5 +25,5 @@ mod tiling;
 
 pub use engine::{Compiled, Engine, Layer};
 pub use error::{Error, Result};
-pub use kernels::Isa;
+pub use kernels::{Isa, peak_operations};
 pub use network::Port;
