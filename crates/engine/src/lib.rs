@@ -8,7 +8,7 @@
 //! without allocating. In between the model passes through `lower` (the graph as the engine's steps: constants folded, what
 //! follows a convolution fused to it), `place` (layouts, halos, shared buffers) and `build` (tiles chosen, weights packed).
 //!
-//! Knows nothing of pruning methods, clocks or files. `unsafe` code is in [`kernels`](self) only.
+//! Knows nothing of pruning methods, clocks or files. `unsafe` code is in the module `kernels` only.
 #![deny(unsafe_code)]
 
 mod build;

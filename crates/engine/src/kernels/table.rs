@@ -94,6 +94,7 @@ macro_rules! shapes {
 }
 
 /// Tiles of one filter block that 28 accumulators allow.
+#[cfg(target_arch = "x86_64")]
 macro_rules! large {
     ($shape:expr, $make:ident, $step:tt, $vector:tt) => {
         shapes!($shape, $make, [$step, $vector]:
@@ -112,6 +113,7 @@ macro_rules! large {
 }
 
 /// Tiles of two filter blocks: 10 pixels at most, since the compiler wants a register for every pixel too.
+#[cfg(target_arch = "x86_64")]
 macro_rules! paired {
     ($shape:expr, $make:ident, $step:tt, $vector:tt) => {
         shapes!($shape, $make, [$step, $vector]:
@@ -123,6 +125,7 @@ macro_rules! paired {
 }
 
 /// Tiles of one row.
+#[cfg(target_arch = "x86_64")]
 macro_rules! flat {
     ($shape:expr, $make:ident, $step:tt, $vector:tt) => {
         shapes!($shape, $make, [$step, $vector]:
