@@ -14,7 +14,20 @@ fn a_front_is_ordered_and_its_plans_apply() {
     place.network("net.onnx");
     let run = |method: &str, out: &str| {
         let mut arguments = vec!["pareto", "net.onnx", "--target", SIZE, "--data", "synthetic:200,100,1", "--preprocess", "unit"];
-        arguments.extend(["--from", "40%", "--to", "80%", "--budgets", "3", "--seeds", "3", "--method", method, "--criterion", "magnitude"]);
+        arguments.extend([
+            "--from",
+            "40%",
+            "--to",
+            "80%",
+            "--budgets",
+            "3",
+            "--seeds",
+            "3",
+            "--method",
+            method,
+            "--criterion",
+            "magnitude",
+        ]);
         arguments.extend(["--population", "6", "--generations", "2", "--score-images", "40", "--score-batches", "1"]);
         arguments.extend(["--calibration-networks", "2", "--batch-size", "20", "--out", out, "--json"]);
         place.run(&arguments)
