@@ -11,7 +11,7 @@ use support::{Place, has_stat};
 fn report(place: &Place, out: &str, more: &[&str]) -> serde_json::Value {
     let script = place.path("steps.sh");
     std::fs::write(&script, "s=$(stat -c %s \"$1\")\necho $(( (s + 3071) / 3072 * 3072 ))us\n").expect("script");
-    let model = place.network("net.onnx").display().to_string();
+    let model = place.text("net.onnx");
     let target = format!("command:sh {} {{model}}", script.display());
     let out = place.text(out);
     let mut arguments = vec!["prune", &model, "--target", &target, "--budget", "70%", "--tolerance", "0.2", "--method", "uniform"];
@@ -27,6 +27,7 @@ fn more_channels_in_the_same_time() {
         return;
     }
     let place = Place::new();
+    place.network("net.onnx");
     let (plain, rounded) = (report(&place, "plain", &["--no-round-up"]), report(&place, "rounded", &[]));
     assert!(plain["rounding"]["widened"].as_array().expect("list").is_empty());
     let widened = rounded["rounding"]["widened"].as_array().expect("list");
