@@ -1,6 +1,7 @@
 //! Meeting the budget as measured: choices are measured, the inner budget is corrected, and the one that is taken is confirmed
 //! in separate processes.
 
+use std::collections::HashSet;
 use std::time::{Duration, Instant};
 
 use graph::{Decision, Model};
@@ -49,6 +50,9 @@ pub(crate) struct Tried {
 
 /// Attempts at landing inside the tolerance.
 const ATTEMPTS: usize = 14;
+
+/// Choices beside the solver's answers that are measured.
+const BESIDE: usize = 10;
 
 /// Choices that are confirmed before the last one is taken as it is.
 const CONFIRMATIONS: usize = 5;
@@ -168,26 +172,34 @@ impl Session<'_> {
         Ok(self.seconds(&latency))
     }
 
-    /// Measures choices beside those tried that are predicted inside the tolerance, the most valuable first.
+    /// Measures choices beside those tried that are predicted inside the tolerance, the most valuable first. What the table
+    /// gets wrong near the budget is learnt from every measurement.
     fn try_neighbours(&mut self, aim: &Aim, tried: &mut Vec<Tried>) -> Result<()> {
         let landing = self.landing_s();
-        let mut seeds: Vec<&Tried> = tried.iter().collect();
-        let off = |t: &Tried| (self.seconds(&t.latency) - self.budget_s).abs();
-        seeds.sort_by(|a, b| off(a).total_cmp(&off(b)));
-        // What the table got wrong at the nearest tried choice, it gets wrong beside it.
+        let off = |s: &Self, t: &Tried| (s.seconds(&t.latency) - s.budget_s).abs();
+        let mut seeds: Vec<Tried> = tried.clone();
+        seeds.sort_by(|a, b| off(self, a).total_cmp(&off(self, b)));
         let forecast = aim.forecast(&self.dense);
-        let correction = seeds.first().map_or(1.0, |t| self.seconds(&t.latency) / forecast.seconds(&t.choice));
-        let mut beside: Vec<(f64, Vec<usize>)> = Vec::new();
+        let (mut beside, mut seen): (Vec<(f64, Vec<usize>)>, HashSet<Vec<usize>>) = Default::default();
         for t in seeds.iter().take(3) {
             for n in crate::choice::neighbours(aim.space, &t.choice) {
-                let s = forecast.seconds(&n) * correction;
-                if landing.contains(&s) && !beside.iter().any(|(_, c)| *c == n) {
-                    beside.push((aim.values.total(&n), n));
+                let predicted_s = forecast.seconds(&n);
+                // Further off the table would have to be very wrong.
+                if (predicted_s / forecast.seconds(&t.choice) - 1.0).abs() < 0.2 && seen.insert(n.clone()) {
+                    beside.push((predicted_s, n));
                 }
             }
         }
-        beside.sort_by(|a, b| b.0.total_cmp(&a.0));
-        for (_, choice) in beside.into_iter().take(ATTEMPTS) {
+        for _ in 0..BESIDE {
+            let mut nearest: Vec<&Tried> = tried.iter().collect();
+            nearest.sort_by(|a, b| off(self, a).total_cmp(&off(self, b)));
+            let mut wrong: Vec<f64> =
+                nearest.iter().take(5).map(|t| self.seconds(&t.latency) / aim.forecast(&self.dense).seconds(&t.choice)).collect();
+            wrong.sort_by(f64::total_cmp);
+            let correction = wrong.get(wrong.len() / 2).copied().unwrap_or(1.0);
+            let open = beside.iter().filter(|(s, c)| landing.contains(&(s * correction)) && tried.iter().all(|t| t.choice != *c));
+            let best = open.max_by(|a, b| aim.values.total(&a.1).total_cmp(&aim.values.total(&b.1)));
+            let Some((_, choice)) = best.cloned() else { break };
             let s = self.try_choice(aim, choice.clone(), tried)?;
             if landing.contains(&s) && landing.contains(&self.confirm_choice(aim, &choice, tried)?) {
                 break;
@@ -201,7 +213,7 @@ impl Session<'_> {
     /// # Errors
     /// [`latency::Error::TooNoisy`] when patience is over.
     pub(crate) fn guide(&mut self, models: &[Model]) -> Result<Vec<Relative>> {
-        let protocol = Protocol { precision: 0.005, time_limit_s: 5.0, min_rounds: 10, ..Protocol::default() };
+        let protocol = Protocol { precision: 0.006, time_limit_s: 3.0, min_rounds: 10, ..Protocol::default() };
         self.steer(models, &protocol, self.settings.tolerance)
     }
 
