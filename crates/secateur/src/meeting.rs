@@ -180,7 +180,8 @@ impl Session<'_> {
         let mut seeds: Vec<Tried> = tried.clone();
         seeds.sort_by(|a, b| off(self, a).total_cmp(&off(self, b)));
         let forecast = aim.forecast(&self.dense);
-        let (mut beside, mut seen): (Vec<(f64, Vec<usize>)>, HashSet<Vec<usize>>) = Default::default();
+        let mut beside: Vec<(f64, Vec<usize>)> = Vec::new();
+        let mut seen: HashSet<Vec<usize>> = HashSet::new();
         for t in seeds.iter().take(3) {
             for n in crate::choice::neighbours(aim.space, &t.choice) {
                 let predicted_s = forecast.seconds(&n);
