@@ -9,10 +9,9 @@ import argparse, collections, glob, json, os, shutil, statistics, subprocess, sy
 import numpy as np
 import onnx
 import onnxruntime as ort
+from verify_twins import draw
 
 TOLERANCE = 1e-3
-TYPES = {"tensor(float)": np.float32, "tensor(double)": np.float64, "tensor(float16)": np.float16, "tensor(int64)": np.int64,
-         "tensor(int32)": np.int32, "tensor(uint8)": np.uint8, "tensor(bool)": np.bool_}
 
 
 def run(command):
@@ -27,14 +26,6 @@ def session(path, level=ort.GraphOptimizationLevel.ORT_ENABLE_ALL):
     options.intra_op_num_threads = 2
     options.graph_optimization_level = level
     return ort.InferenceSession(path, options, providers=["CPUExecutionProvider"])
-
-
-def draw(info, random, shapes):
-    shape = shapes.get(info.name) or [d if isinstance(d, int) and d > 0 else 1 for d in info.shape]
-    kind = TYPES[info.type]
-    if np.issubdtype(kind, np.floating):
-        return random.uniform(-1, 1, shape).astype(kind)
-    return random.integers(0, 2 if kind == np.bool_ else 5, shape).astype(kind)
 
 
 def difference(expected, found):

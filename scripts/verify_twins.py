@@ -24,9 +24,7 @@ def draw(info, random, shapes):
     kind = TYPES[info.type]
     if np.issubdtype(kind, np.floating):
         return random.uniform(-1, 1, shape).astype(kind)
-    if kind == np.bool_:
-        return random.integers(0, 2, shape).astype(kind)
-    return random.integers(0, 5, shape).astype(kind)
+    return random.integers(0, 2 if kind == np.bool_ else 5, shape).astype(kind)
 
 
 def compare(base, plain):
@@ -67,4 +65,5 @@ def main():
     print(f"{bad} bad")
 
 
-main()
+if __name__ == "__main__":
+    main()

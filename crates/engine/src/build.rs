@@ -85,8 +85,8 @@ pub(crate) fn build(network: Network, isa: Isa) -> Result<Compiled> {
             Output { buffer, view, values: port(p) }
         })
         .collect();
-    let ports = network.outputs.into_iter().map(|(p, _)| p).collect();
-    Ok(Compiled::new(isa, buffers, tasks, layers, network.inputs, inputs, ports, outputs))
+    let output_ports = network.outputs.into_iter().map(|(p, _)| p).collect();
+    Ok(Compiled { isa, buffers, tasks, layers, input_ports: network.inputs, inputs, output_ports, outputs })
 }
 
 /// Copies of the parts that were not computed in place.

@@ -118,31 +118,17 @@ pub struct Layer {
 /// A model ready to run. Running allocates nothing.
 #[derive(Debug, Clone)]
 pub struct Compiled {
-    isa: Isa,
-    buffers: Vec<Buffer>,
-    tasks: Vec<Task>,
-    layers: Vec<Layer>,
-    input_ports: Vec<Port>,
-    inputs: Vec<Vec<f32>>,
-    output_ports: Vec<Port>,
-    outputs: Vec<Output>,
+    pub(crate) isa: Isa,
+    pub(crate) buffers: Vec<Buffer>,
+    pub(crate) tasks: Vec<Task>,
+    pub(crate) layers: Vec<Layer>,
+    pub(crate) input_ports: Vec<Port>,
+    pub(crate) inputs: Vec<Vec<f32>>,
+    pub(crate) output_ports: Vec<Port>,
+    pub(crate) outputs: Vec<Output>,
 }
 
 impl Compiled {
-    #[allow(clippy::too_many_arguments)]
-    pub(crate) fn new(
-        isa: Isa,
-        buffers: Vec<Buffer>,
-        tasks: Vec<Task>,
-        layers: Vec<Layer>,
-        input_ports: Vec<Port>,
-        inputs: Vec<Vec<f32>>,
-        output_ports: Vec<Port>,
-        outputs: Vec<Output>,
-    ) -> Self {
-        Self { isa, buffers, tasks, layers, input_ports, inputs, output_ports, outputs }
-    }
-
     /// The kernels in use.
     pub fn isa(&self) -> Isa {
         self.isa

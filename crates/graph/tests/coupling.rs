@@ -4,7 +4,7 @@
 mod support;
 
 use secateur_graph::{Decision, InputShapes, Model};
-use support::text::{parse, render};
+use support::text::{attention, parse, render};
 use support::{Analysed, Random, assert_twins};
 
 /// Checks groups (a line each: `channels: tensor/axis …`) and that random decisions give the masked twin's result.
@@ -440,24 +440,7 @@ fn a_width_can_go_down_to_one() {
 #[test]
 fn attention_heads_narrow_together() {
     let a = check(
-        "in x Nx5x8
-         i = linear x out=8
-         q = linear i out=8
-         k = linear i out=8
-         v = linear i out=8
-         qh = reshape q to=0,0,2,4
-         kh = reshape k to=0,0,2,4
-         vh = reshape v to=0,0,2,4
-         qt = transpose qh perm=0,2,1,3
-         kt = transpose kh perm=0,2,3,1
-         vt = transpose vh perm=0,2,1,3
-         s = matmul qt kt
-         p = softmax s axis=3
-         o = matmul p vt
-         ot = transpose o perm=0,2,1,3
-         oc = reshape ot to=0,0,8
-         y = linear oc out=4
-         out y",
+        &attention(8, 2, 4),
         "8: i.w/0 frozen
          8: i.w/1 q.w/0 k.w/0 v.w/0
          4: q.w/1×2 k.w/1×2

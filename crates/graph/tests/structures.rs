@@ -5,7 +5,7 @@ mod support;
 
 use secateur_graph::proto::{GraphProto, NodeProto, ValueInfoProto};
 use secateur_graph::{Data, Decision, Error, InputShapes, Model, Slabs, Tensor};
-use support::text::{parse, render};
+use support::text::{attention, parse, render};
 use support::{Analysed, Random, assert_twins, difference, run};
 
 /// Checks groups (a line each: `channels: tensor/axis …`) and that random decisions give the masked twin's result.
@@ -242,36 +242,18 @@ fn channels_become_space_in_blocks() {
     );
 }
 
-const ATTENTION: &str = "in x Nx5x6
-     i = linear x out=12
-     q = linear i out=12
-     k = linear i out=12
-     v = linear i out=12
-     qh = reshape q to=0,0,3,4
-     kh = reshape k to=0,0,3,4
-     vh = reshape v to=0,0,3,4
-     qt = transpose qh perm=0,2,1,3
-     kt = transpose kh perm=0,2,3,1
-     vt = transpose vh perm=0,2,1,3
-     s = matmul qt kt
-     p = softmax s axis=3
-     o = matmul p vt
-     ot = transpose o perm=0,2,1,3
-     oc = reshape ot to=0,0,12
-     y = linear oc out=4
-     out y";
-
 #[test]
 fn attention_offers_the_width_of_its_heads_or_the_heads() {
+    let text = attention(6, 3, 4);
     let widths = check(
-        ATTENTION,
+        &text,
         "6: i.w/0 frozen
          12: i.w/1 q.w/0 k.w/0 v.w/0
          4: q.w/1×3 k.w/1×3
          4: v.w/1×3 y.w/0×3
          4: y.w/1 frozen",
     );
-    let heads = Analysed::with_slabs(parse(ATTENTION), &InputShapes::batch(2), Slabs::Parts).unwrap();
+    let heads = Analysed::with_slabs(parse(&text), &InputShapes::batch(2), Slabs::Parts).unwrap();
     let trim = |s: &str| s.lines().map(str::trim).collect::<Vec<_>>().join("\n");
     assert_eq!(
         trim(render(&heads.graph, &heads.groups).trim()),

@@ -25,6 +25,13 @@ pub struct Probes {
     pub cached: usize,
 }
 
+impl std::ops::AddAssign for Probes {
+    fn add_assign(&mut self, more: Self) {
+        self.measured += more.measured;
+        self.cached += more.cached;
+    }
+}
+
 /// Measures models on one runtime and keeps the results in a table.
 pub struct Profiler<'a> {
     runtime: &'a dyn Runtime,

@@ -124,8 +124,7 @@ impl Bench {
         let mut profiler = Profiler::new(&*self.runtime, &mut self.store).with_progress(progress);
         let measured = profiler.measure_many(models, &Protocol::table())?;
         let probes = profiler.probes();
-        self.probes.measured += probes.measured;
-        self.probes.cached += probes.cached;
+        self.probes += probes;
         Ok((measured, probes))
     }
 
@@ -143,8 +142,7 @@ impl Bench {
         let mut profiler = Profiler::new(&*self.runtime, &mut self.store).against_sentinel().with_progress(progress);
         let measured = profiler.measure_many(models, &Protocol::staircase(again))?;
         let probes = profiler.probes();
-        self.probes.measured += probes.measured;
-        self.probes.cached += probes.cached;
+        self.probes += probes;
         Ok((measured, probes))
     }
 

@@ -190,11 +190,12 @@ impl Values {
 
     /// Every group's and branch's values times a factor of its own, drawn from `factor`.
     pub fn perturbed(&self, factor: &mut dyn FnMut() -> f64) -> Self {
-        let mut all = |v: &Vec<f64>| {
+        let mut scaled = |v: &Vec<f64>| {
             let f = factor();
             v.iter().map(|x| x * f).collect()
         };
-        Self { groups: self.groups.iter().map(&mut all).collect(), branches: self.branches.iter().map(|x| all(&vec![*x])[0]).collect() }
+        let groups = self.groups.iter().map(&mut scaled).collect();
+        Self { groups, branches: self.branches.iter().map(|x| x * factor()).collect() }
     }
 
     /// Value of a choice, what every solver maximises.

@@ -43,6 +43,8 @@ impl Aim<'_> {
 #[derive(Debug, Clone, PartialEq)]
 pub(crate) struct Tried {
     pub choice: Vec<usize>,
+    /// By the calibrated table, seconds.
+    pub predicted_s: f64,
     pub latency: Relative,
     /// From separate processes.
     pub confirmed: bool,
@@ -117,14 +119,14 @@ impl Session<'_> {
             self.try_neighbours(aim, &mut tried)?;
         }
         let best = self.land(aim, &mut tried)?;
-        let predicted_s = aim.forecast(&self.dense).seconds(&best.choice);
+        let predicted_s = best.predicted_s;
         let (decision, rounding) = self.round_up(aim.stage, aim.saliency, aim.decision(&best.choice), best.latency)?;
         let stage = self.cut(aim.stage.clone(), &decision)?;
         Ok(Outcome { stage, latency: rounding.after.clone(), predicted_s, rounding, steps_spent: 0 })
     }
 
     /// The best of the choices tried, confirmed: inside the landing the most valuable, else what is nearest below the budget.
-    fn land(&mut self, aim: &Aim, tried: &mut Vec<Tried>) -> Result<Tried> {
+    fn land(&mut self, aim: &Aim, tried: &mut [Tried]) -> Result<Tried> {
         let landing = self.landing_s();
         for left in (0..=CONFIRMATIONS).rev() {
             // Where it is safe the most valuable; else what is nearest below the budget.
@@ -158,18 +160,20 @@ impl Session<'_> {
         let model = aim.stage.analysis.apply(&aim.decision(&choice))?;
         let latency = self.guide(&[model])?.remove(0);
         let (measured_s, predicted_s) = (self.seconds(&latency), aim.forecast(&self.dense).seconds(&choice));
-        tried.push(Tried { choice, latency, confirmed: false });
+        tried.push(Tried { choice, predicted_s, latency, confirmed: false });
         self.tell(Event::Measured { attempt: tried.len(), predicted_s, measured_s });
         Ok(measured_s)
     }
 
-    /// Measures the network of `choice` in separate processes; what was known of it before is replaced.
-    fn confirm_choice(&mut self, aim: &Aim, choice: &[usize], tried: &mut Vec<Tried>) -> Result<f64> {
+    /// Measures the network of `choice`, one of those tried, in separate processes; what was measured of it before is replaced.
+    fn confirm_choice(&mut self, aim: &Aim, choice: &[usize], tried: &mut [Tried]) -> Result<f64> {
         let model = aim.stage.analysis.apply(&aim.decision(choice))?;
         let latency = self.confirm("confirmed", &model)?;
-        tried.retain(|t| t.choice != choice);
-        tried.push(Tried { choice: choice.to_vec(), latency: latency.clone(), confirmed: true });
-        Ok(self.seconds(&latency))
+        let measured_s = self.seconds(&latency);
+        if let Some(t) = tried.iter_mut().find(|t| t.choice == choice) {
+            (t.latency, t.confirmed) = (latency, true);
+        }
+        Ok(measured_s)
     }
 
     /// Measures choices beside those tried that are predicted inside the tolerance, the most valuable first. What the table
@@ -177,25 +181,25 @@ impl Session<'_> {
     fn try_neighbours(&mut self, aim: &Aim, tried: &mut Vec<Tried>) -> Result<()> {
         let landing = self.landing_s();
         let off = |s: &Self, t: &Tried| (s.seconds(&t.latency) - s.budget_s).abs();
-        let mut seeds: Vec<Tried> = tried.clone();
-        seeds.sort_by(|a, b| off(self, a).total_cmp(&off(self, b)));
+        let nearest = |s: &Self, tried: &[Tried]| {
+            let mut all: Vec<Tried> = tried.to_vec();
+            all.sort_by(|a, b| off(s, a).total_cmp(&off(s, b)));
+            all
+        };
         let forecast = aim.forecast(&self.dense);
         let mut beside: Vec<(f64, Vec<usize>)> = Vec::new();
         let mut seen: HashSet<Vec<usize>> = HashSet::new();
-        for t in seeds.iter().take(3) {
+        for t in nearest(self, tried).iter().take(3) {
             for n in crate::choice::neighbours(aim.space, &t.choice) {
                 let predicted_s = forecast.seconds(&n);
                 // Further off the table would have to be very wrong.
-                if (predicted_s / forecast.seconds(&t.choice) - 1.0).abs() < 0.2 && seen.insert(n.clone()) {
+                if (predicted_s / t.predicted_s - 1.0).abs() < 0.2 && seen.insert(n.clone()) {
                     beside.push((predicted_s, n));
                 }
             }
         }
         for _ in 0..BESIDE {
-            let mut nearest: Vec<&Tried> = tried.iter().collect();
-            nearest.sort_by(|a, b| off(self, a).total_cmp(&off(self, b)));
-            let mut wrong: Vec<f64> =
-                nearest.iter().take(5).map(|t| self.seconds(&t.latency) / aim.forecast(&self.dense).seconds(&t.choice)).collect();
+            let mut wrong: Vec<f64> = nearest(self, tried).iter().take(5).map(|t| self.seconds(&t.latency) / t.predicted_s).collect();
             wrong.sort_by(f64::total_cmp);
             let correction = wrong.get(wrong.len() / 2).copied().unwrap_or(1.0);
             let open = beside.iter().filter(|(s, c)| landing.contains(&(s * correction)) && tried.iter().all(|t| t.choice != *c));

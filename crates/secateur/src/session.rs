@@ -158,13 +158,14 @@ impl<'a> Session<'a> {
             self.observer.event(Event::Recalled { what: "staircases".into() });
             return Ok(found);
         }
-        let found = Staircases::on_bench(&self.dense, &StaircaseOptions::default(), &mut self.bench, self.observer, self.run.directory())?;
-        self.run.journal.record("staircases", &found, 0.0)?;
+        let (dense, bench, observer) = (&self.dense, &mut self.bench, &mut *self.observer);
+        let folder = self.run.directory();
+        let found: Staircases =
+            self.run.journal.step("staircases", || Staircases::on_bench(dense, &StaircaseOptions::default(), bench, observer, folder))?;
         let text =
             format!("staircases: {} probes, an exhaustive sweep takes {}; δ {:.1} %", found.probes, found.exhaustive, 100.0 * found.delta);
         self.observer.event(Event::Note { text });
-        // What was recorded is what a resumed run will read: go on from the same.
-        Ok(self.run.journal.recall("staircases")?.unwrap_or(found))
+        Ok(found)
     }
 
     /// Measures random sub-networks and fits the table to them.

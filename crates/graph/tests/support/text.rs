@@ -389,3 +389,28 @@ pub fn render(graph: &Graph, groups: &Groups) -> String {
     }
     out
 }
+
+/// Self-attention over inputs of `features` features, with `heads` heads of `width`, in the text form.
+pub fn attention(features: usize, heads: usize, width: usize) -> String {
+    let all = heads * width;
+    format!(
+        "in x Nx5x{features}
+         i = linear x out={all}
+         q = linear i out={all}
+         k = linear i out={all}
+         v = linear i out={all}
+         qh = reshape q to=0,0,{heads},{width}
+         kh = reshape k to=0,0,{heads},{width}
+         vh = reshape v to=0,0,{heads},{width}
+         qt = transpose qh perm=0,2,1,3
+         kt = transpose kh perm=0,2,3,1
+         vt = transpose vh perm=0,2,1,3
+         s = matmul qt kt
+         p = softmax s axis=3
+         o = matmul p vt
+         ot = transpose o perm=0,2,1,3
+         oc = reshape ot to=0,0,{all}
+         y = linear oc out=4
+         out y"
+    )
+}

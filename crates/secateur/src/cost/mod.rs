@@ -4,6 +4,7 @@ mod calibration;
 mod table;
 
 pub use calibration::{Calibration, Features};
+pub(crate) use table::first_of_family;
 pub use table::{Family, LatencyTable, Measure, WidthRange};
 
 use std::collections::HashMap;

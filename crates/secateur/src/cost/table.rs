@@ -65,18 +65,15 @@ impl LatencyTable {
         ranges: &[WidthRange],
         measure: Measure<'_>,
     ) -> Result<Self> {
-        // Layers of one family give the same single-layer model at their dense widths.
         let mut families: Vec<(usize, Family)> = Vec::new();
-        let mut by_model: HashMap<Vec<u8>, usize> = HashMap::new();
+        let mut by_first: HashMap<usize, usize> = HashMap::new();
         let mut layer_family = Vec::with_capacity(layers.len());
         let mut widths: Vec<(BTreeSet<usize>, BTreeSet<usize>)> = Vec::new();
-        for (index, (layer, range)) in layers.iter().zip(ranges).enumerate() {
-            let (i, o, _) = dense_layer(graph, facts, layer.node);
-            let dense = graph::layer_model(model, graph, facts, layer.node, i, o, true)?.to_bytes()?;
-            let family = *by_model.entry(dense).or_insert_with(|| {
-                let node = graph.node(layer.node);
+        for (first, range) in first_of_family(model, graph, facts, layers)?.into_iter().zip(ranges) {
+            let family = *by_first.entry(first).or_insert_with(|| {
+                let node = graph.node(layers[first].node);
                 let diagonal = matches!(&node.op, graph::ops::Op::Conv(c) if c.group > 1);
-                families.push((index, Family { name: node.name.clone(), inputs: vec![], outputs: vec![], seconds: vec![], diagonal }));
+                families.push((first, Family { name: node.name.clone(), inputs: vec![], outputs: vec![], seconds: vec![], diagonal }));
                 widths.push(Default::default());
                 families.len() - 1
             });
@@ -153,6 +150,22 @@ impl LayerCosts for LatencyTable {
     fn constant(&self) -> f64 {
         self.calibration.constant_s
     }
+}
+
+/// For each layer the first that is equal to it but for its weights: both give the same single-layer model at their dense
+/// widths.
+///
+/// # Errors
+/// A single-layer model cannot be made.
+pub(crate) fn first_of_family(model: &Model, graph: &Graph, facts: &Facts, layers: &[Layer]) -> Result<Vec<usize>> {
+    let mut by_model: HashMap<Vec<u8>, usize> = HashMap::new();
+    let mut first = Vec::with_capacity(layers.len());
+    for (l, layer) in layers.iter().enumerate() {
+        let (i, o, _) = dense_layer(graph, facts, layer.node);
+        let single = graph::layer_model(model, graph, facts, layer.node, i, o, true)?.to_bytes()?;
+        first.push(*by_model.entry(single).or_insert(l));
+    }
+    Ok(first)
 }
 
 /// At most [`WIDTHS_PER_SIDE`] of `widths`, evenly spread, both ends among them.

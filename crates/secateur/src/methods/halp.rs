@@ -69,7 +69,6 @@ pub(super) const BALANCES: [f64; 6] = [1.0 / 16.0, 1.0 / 8.0, 0.25, 0.5, 1.0, 2.
 /// Depth against width: the measured damage of a branch and the saliency of channels are estimates of one thing made in two
 /// ways, so their balance is not known. A few balances are solved for, and the one whose network does best on held-out images
 /// with BatchNorm re-estimated is taken.
-#[allow(clippy::too_many_arguments)]
 fn balanced(
     session: &mut Session,
     stage: &Stage,

@@ -31,17 +31,8 @@ pub(super) fn run(session: &mut Session, seeds: usize) -> Result<Outcome> {
     for generation in 0..generations {
         trials.session.stage(&format!("generation {} of {generations}", generation + 1))?;
         let seeded = if generation == 0 && seeds > 0 { trials.solutions(target_s, seeds)? } else { Vec::new() };
-        let candidates = {
-            let genome = Widthwise::new(&trials.space, trials.forecast());
-            evolution.ask(&genome, target_s / bias, &seeded)
-        };
-        if candidates.is_empty() {
+        if next_generation(&mut trials, &mut evolution, target_s / bias, &seeded)?.is_empty() {
             break;
-        }
-        trials.score(&candidates)?;
-        for c in candidates {
-            let fitness = trials.score_of(&c).map_or(f64::NEG_INFINITY, |s| -s.loss);
-            evolution.tell(c, fitness);
         }
         bias = measure_elite(&mut trials, &mut evolution, budget_s)?.unwrap_or(bias);
         let best = evolution.elite(1).first().map(|s| s.genes.clone());
@@ -50,6 +41,20 @@ pub(super) fn run(session: &mut Session, seeds: usize) -> Result<Outcome> {
     }
     let elite: Vec<Choice> = evolution.elite(4 * ELITE).into_iter().map(|s| s.genes.clone()).collect();
     trials.finish(elite)
+}
+
+/// Asks for a generation at `budget_s` predicted seconds, scores it and tells: the less loss, the fitter. Returns it; empty
+/// where nothing new is found.
+pub(super) fn next_generation(trials: &mut Trials, evolution: &mut Evolution, budget_s: f64, seeds: &[Choice]) -> Result<Vec<Choice>> {
+    let generation = {
+        let genome = Widthwise::new(&trials.space, trials.forecast());
+        evolution.ask(&genome, budget_s, seeds)
+    };
+    trials.score(&generation)?;
+    for c in &generation {
+        evolution.tell(c.clone(), trials.score_of(c).map_or(f64::NEG_INFINITY, |s| -s.loss));
+    }
+    Ok(generation)
 }
 
 /// How the settings want to evolve.
@@ -89,14 +94,14 @@ fn measure_elite(trials: &mut Trials, evolution: &mut Evolution, budget_s: f64) 
 }
 
 /// Genes are the options of the space; their cost is predicted latency.
-pub(super) struct Widthwise<'a> {
+struct Widthwise<'a> {
     space: &'a Space,
     forecast: Forecast<'a>,
     arities: Vec<usize>,
 }
 
 impl<'a> Widthwise<'a> {
-    pub(super) fn new(space: &'a Space, forecast: Forecast<'a>) -> Self {
+    fn new(space: &'a Space, forecast: Forecast<'a>) -> Self {
         let arities = space.groups.iter().map(|g| g.counts.len()).chain(space.branches.iter().map(|_| 2)).collect();
         Self { space, forecast, arities }
     }

@@ -8,7 +8,7 @@ use search::evolution::Evolution;
 use serde::{Deserialize, Serialize};
 
 use super::geometric;
-use super::lacp::{Widthwise, evolving};
+use super::lacp::{evolving, next_generation};
 use super::trials::{Choice, Trials};
 use crate::bench::Relative;
 use crate::error::{Error, Result};
@@ -126,18 +126,11 @@ fn candidates(trials: &mut Trials, budget_s: f64) -> Result<Vec<Choice>> {
     let mut all = Vec::new();
     for generation in 0..generations {
         let first = if generation == 0 { seeds.clone() } else { Vec::new() };
-        let asked = {
-            let genome = Widthwise::new(&trials.space, trials.forecast());
-            evolution.ask(&genome, budget_s, &first)
-        };
-        if asked.is_empty() {
+        let new = next_generation(trials, &mut evolution, budget_s, &first)?;
+        if new.is_empty() {
             break;
         }
-        trials.score(&asked)?;
-        for c in &asked {
-            evolution.tell(c.clone(), trials.score_of(c).map_or(f64::NEG_INFINITY, |s| -s.loss));
-        }
-        all.extend(asked);
+        all.extend(new);
     }
     Ok(all)
 }

@@ -6,7 +6,7 @@ use graph::{GroupId, ops::Op};
 
 use super::Side;
 use crate::analysis::Analysis;
-use crate::cost::dense_layer;
+use crate::cost::{dense_layer, first_of_family};
 use crate::error::Result;
 
 /// A layer along a group's count: the first of those that share it.
@@ -51,14 +51,7 @@ type Key = (usize, usize, (usize, usize), (usize, usize));
 
 /// All curves, and for every group that can be pruned the positions of those of its layers.
 pub(super) fn lines(analysis: &Analysis) -> Result<(Vec<Line>, Parts)> {
-    // Layers of one family give the same single-layer model at their dense widths.
-    let mut by_model: HashMap<Vec<u8>, usize> = HashMap::new();
-    let mut model_of = Vec::with_capacity(analysis.layers.len());
-    for (l, layer) in analysis.layers.iter().enumerate() {
-        let (i, o, _) = dense_layer(&analysis.graph, &analysis.facts, layer.node);
-        let model = graph::layer_model(&analysis.model, &analysis.graph, &analysis.facts, layer.node, i, o, true)?.to_bytes()?;
-        model_of.push(*by_model.entry(model).or_insert(l));
-    }
+    let model_of = first_of_family(&analysis.model, &analysis.graph, &analysis.facts, &analysis.layers)?;
     let mut lines: Vec<Line> = Vec::new();
     let mut known: HashMap<Key, usize> = HashMap::new();
     let mut groups = Vec::new();
