@@ -23,6 +23,9 @@ mod place;
 mod survivors;
 mod tiling;
 
+/// Version of the engine and, after `+`, a hash of its source: another hash may mean other latencies.
+pub const VERSION: &str = concat!(env!("CARGO_PKG_VERSION"), "+", env!("SECATEUR_ENGINE_REVISION"));
+
 pub use engine::{Compiled, Engine, Layer};
 pub use error::{Error, Result};
 pub use kernels::{Isa, peak_operations};

@@ -9,7 +9,7 @@ use std::path::PathBuf;
 pub enum Error {
     /// No ONNX Runtime library was found.
     #[error(
-        "ONNX Runtime library not found; tried:\n{}\ninstall it (`pip install onnxruntime`), or name the file with --library or ORT_DYLIB_PATH, or use the embedded runtime `tract`",
+        "ONNX Runtime library not found; tried:\n{}\ninstall it (`pip install onnxruntime`), or name the file with --library or ORT_DYLIB_PATH, or use an embedded runtime (`engine`, `tract`)",
         tried.iter().map(|t| format!("  {t}")).collect::<Vec<_>>().join("\n")
     )]
     LibraryNotFound {
@@ -134,7 +134,7 @@ pub enum Error {
     },
     /// A target could not be parsed.
     #[error(
-        "target `{spec}`: {cause}; a target is `ort`, `tract` or `command:PROGRAM ARGS {{model}}`, options before the colon or at the end: `ort,threads=2,provider=cuda`"
+        "target `{spec}`: {cause}; a target is `engine`, `tract`, `ort` or `command:PROGRAM ARGS {{model}}`, options before the colon or at the end: `ort,threads=2,provider=cuda`"
     )]
     TargetSyntax {
         /// The text.

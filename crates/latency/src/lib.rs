@@ -16,13 +16,15 @@
 //! # Ok::<(), secateur_latency::Error>(())
 //! ```
 //!
-//! This crate knows nothing about pruning, groups or accuracy: models reach it as bytes.
+//! This crate knows nothing about pruning, groups or accuracy: models reach it as bytes, and only the adapter of our own engine
+//! decodes them as a graph.
 
 #![cfg_attr(test, allow(clippy::unwrap_used))]
 
 mod affinity;
 mod command;
 mod comparison;
+mod engine;
 mod error;
 mod lock;
 mod machine;
@@ -43,6 +45,7 @@ mod timing;
 mod tract;
 mod worker;
 
+pub use self::engine::EngineRuntime;
 pub use affinity::{Pinned, allowed_cores};
 pub use command::{CommandRuntime, LatencyReading, Unit};
 pub use comparison::{Comparison, NoiseFloor, ProcessRounds, compare, compare_candidates, rounds_in_this_process, self_test};

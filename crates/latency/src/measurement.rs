@@ -15,7 +15,7 @@ use crate::statistics::{block_length, count_outliers, median, median_interval, s
 pub struct Measurement {
     /// The model's name; not part of any key.
     pub model: String,
-    /// Hash of the model's structure and input shapes ([`crate::ModelBytes::structure_key`]).
+    /// Hash of what the latency depends on of the model ([`crate::Runtime::model_key`]).
     pub model_key: String,
     /// The estimate: the median of `samples`.
     pub median_s: f64,

@@ -89,7 +89,7 @@ impl<'a> Profiler<'a> {
         let mut keys = Vec::with_capacity(models.len());
         let mut missing: Vec<(String, &ModelBytes)> = Vec::new();
         for model in models {
-            let structure = model.structure_key()?;
+            let structure = self.runtime.model_key(model)?;
             let key = table_key(&structure, &machine, &identity, protocol);
             let known = self.lookup(&key, protocol)?.is_some();
             if !known && !missing.iter().any(|(k, _)| *k == key) {

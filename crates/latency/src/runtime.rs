@@ -10,11 +10,20 @@ use crate::tensor::Tensor;
 
 /// Something that can run a model on a device.
 pub trait Runtime: Send {
-    /// Short name: `ort`, `tract`, `command`.
+    /// Short name: `engine`, `tract`, `ort`, `command`.
     fn name(&self) -> &str;
 
     /// Everything about the runtime that may change a latency.
     fn identity(&self) -> RuntimeIdentity;
+
+    /// Hash of everything of `model` that its latency depends on here: structure and shapes, and more where the time depends on
+    /// more.
+    ///
+    /// # Errors
+    /// [`Error::NotOnnx`].
+    fn model_key(&self, model: &ModelBytes) -> Result<String, Error> {
+        model.structure_key()
+    }
 
     /// Loads `model`, binds seeded inputs of the shapes it names and runs it once.
     ///
@@ -57,13 +66,13 @@ pub trait Prepared {
 /// Who ran the model: part of every measurement and of every table key.
 #[derive(Debug, Clone, PartialEq, Eq, Hash, Serialize, Deserialize)]
 pub struct RuntimeIdentity {
-    /// `ort`, `tract`, `command`.
+    /// `engine`, `tract`, `ort`, `command`.
     pub name: String,
     /// The runtime's version.
     pub version: String,
     /// Execution provider; `cpu` unless asked otherwise.
     pub provider: String,
-    /// Threads, affinity, optimisation level, provider options, sorted by name.
+    /// Threads, affinity, instruction set, optimisation level, provider options, sorted by name.
     pub options: BTreeMap<String, String>,
 }
 

@@ -25,7 +25,7 @@ use crate::timing::{Sample, Stopwatch, Timing};
 pub struct Candidate {
     /// The model's name.
     pub name: String,
-    /// Hash of its structure and shapes.
+    /// [`Runtime::model_key`].
     pub model_key: String,
     /// Who runs it.
     pub runtime: RuntimeIdentity,
@@ -41,7 +41,7 @@ impl Candidate {
     pub fn new(runtime: &dyn Runtime, model: &ModelBytes) -> Result<Self, Error> {
         Ok(Self {
             name: model.name.clone(),
-            model_key: model.structure_key()?,
+            model_key: runtime.model_key(model)?,
             runtime: runtime.identity(),
             prepared: runtime.prepare(model)?,
         })

@@ -8,6 +8,7 @@ use std::str::FromStr;
 use serde::{Deserialize, Serialize};
 
 use crate::command::{CommandRuntime, LatencyReading, Unit};
+use crate::engine::EngineRuntime;
 use crate::error::Error;
 use crate::onnxruntime::OrtRuntime;
 use crate::runtime::Runtime;
@@ -31,9 +32,11 @@ pub struct TargetSpec {
 /// The kinds of runtime there are adapters for.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum TargetKind {
+    /// Our own engine, embedded.
+    Engine,
     /// ONNX Runtime, loaded from a library at run time.
     Ort,
-    /// The embedded runtime; needs nothing installed.
+    /// tract, embedded.
     Tract,
     /// Any program that measures a model and prints a latency.
     Command {
@@ -122,7 +125,12 @@ impl TargetSpec {
         Self { kind: TargetKind::Ort, options: TargetOptions::default() }
     }
 
-    /// The embedded runtime with default options.
+    /// Our own engine with default options.
+    pub fn engine() -> Self {
+        Self { kind: TargetKind::Engine, options: TargetOptions::default() }
+    }
+
+    /// tract with default options.
     pub fn tract() -> Self {
         Self { kind: TargetKind::Tract, options: TargetOptions::default() }
     }
@@ -148,6 +156,7 @@ pub fn runtime(spec: &TargetSpec) -> Result<Box<dyn Runtime>, Error> {
         });
     }
     Ok(match &spec.kind {
+        TargetKind::Engine => Box::new(EngineRuntime::new(&spec.options)?),
         TargetKind::Ort => Box::new(OrtRuntime::new(&spec.options)?),
         TargetKind::Tract => Box::new(TractRuntime::new(&spec.options)?),
         TargetKind::Command { template, latency } => Box::new(CommandRuntime::new(template, latency.clone(), &spec.options)?),
@@ -167,6 +176,7 @@ impl fmt::Display for TargetSpec {
         let default = TargetOptions::default();
         let o = &self.options;
         f.write_str(match &self.kind {
+            TargetKind::Engine => "engine",
             TargetKind::Ort => "ort",
             TargetKind::Tract => "tract",
             TargetKind::Command { .. } => "command",
@@ -245,6 +255,7 @@ impl FromStr for TargetSpec {
             }
         }
         let kind = match (kind, template) {
+            ("engine", None) => TargetKind::Engine,
             ("ort", None) => TargetKind::Ort,
             ("tract", None) => TargetKind::Tract,
             ("command", Some(template)) if !template.trim().is_empty() => {
@@ -258,7 +269,7 @@ impl FromStr for TargetSpec {
                 TargetKind::Command { template: template.to_string(), latency }
             }
             ("command", _) => return Err(wrong("the command after the colon is missing".into())),
-            ("ort" | "tract", Some(_)) => {
+            ("engine" | "ort" | "tract", Some(_)) => {
                 return Err(wrong("only `command` takes text after a colon".into()));
             }
             (other, _) => return Err(wrong(format!("unknown runtime `{other}`"))),

@@ -12,6 +12,10 @@ fn tract() -> Box<dyn Runtime> {
     runtime(&TargetSpec::tract()).unwrap()
 }
 
+fn engine() -> Box<dyn Runtime> {
+    runtime(&TargetSpec::engine()).unwrap()
+}
+
 fn largest_difference(a: &[Tensor], b: &[Tensor]) -> f32 {
     assert_eq!(a.len(), b.len());
     a.iter()
@@ -31,7 +35,12 @@ fn outputs(runtime: &dyn Runtime, model: &ModelBytes, seed: u64) -> Vec<Tensor> 
 #[test]
 fn gemm_is_computed_as_defined() {
     let model = gemm(3, 2, ["x", "w", "b", "y"], 1);
-    let mut prepared = tract().prepare(&model).unwrap();
+    for runtime in [tract(), engine()] {
+        computes_an_affine_map(runtime.prepare(&model).unwrap());
+    }
+}
+
+fn computes_an_affine_map(mut prepared: Box<dyn secateur_latency::Prepared>) {
     let at = |x: [f32; 3], prepared: &mut Box<dyn secateur_latency::Prepared>| {
         let out = prepared.run_with(&[Tensor::f32([1, 3], x.to_vec())]).unwrap();
         assert_eq!(out[0].shape, [1, 2]);
@@ -44,6 +53,21 @@ fn gemm_is_computed_as_defined() {
     let sum = at([1.0, 2.0, 0.0], &mut prepared);
     for i in 0..2 {
         assert!((sum[i] - (a[i] + b[i] - zero[i])).abs() < 1e-5);
+    }
+}
+
+#[test]
+fn embedded_runtimes_give_the_same_outputs() {
+    for model in [sentinel_model(), gemm(17, 9, ["a", "b", "c", "d"], 3)] {
+        let mut prepared = engine().prepare(&model).unwrap();
+        let inputs: Vec<Tensor> = model.inputs.iter().map(|i| Tensor::seeded(i, 5)).collect();
+        let expected = outputs(tract().as_ref(), &model, 5);
+        // Again after a run on the bound inputs: nothing of one run reaches the next.
+        for _ in 0..2 {
+            let difference = largest_difference(&expected, &prepared.run_with(&inputs).unwrap());
+            assert!(difference < 1e-4, "{}: {difference}", model.name);
+            prepared.run().unwrap();
+        }
     }
 }
 
@@ -110,8 +134,9 @@ fn rejections(runtime: &dyn Runtime) {
 }
 
 #[test]
-fn tract_rejects_bad_models_and_inputs() {
+fn embedded_runtimes_reject_bad_models_and_inputs() {
     rejections(tract().as_ref());
+    rejections(engine().as_ref());
 }
 
 #[test]
@@ -158,6 +183,9 @@ fn a_process_loads_one_library() {
 fn identities_say_what_may_change_a_latency() {
     let identity = tract().identity();
     assert_eq!((identity.name.as_str(), identity.provider.as_str()), ("tract", "cpu"));
+    let identity = engine().identity();
+    assert_eq!((identity.name.as_str(), identity.provider.as_str()), ("engine", "cpu"));
+    assert!(["avx512", "avx2", "neon", "plain"].contains(&identity.options["kernels"].as_str()), "{identity}");
     if let Some(ort) = ort_or_skip("identities_say_what_may_change_a_latency") {
         let identity = ort.identity();
         assert!(identity.version.starts_with("1."), "{identity}");
@@ -171,7 +199,7 @@ fn identities_say_what_may_change_a_latency() {
 #[test]
 fn affinity_holds_while_measuring_and_ends_after() {
     let cores = secateur_latency::allowed_cores();
-    let mut spec = TargetSpec::tract();
+    let mut spec = TargetSpec::engine();
     spec.options.affinity = Some(vec![cores[0]]);
     let runtime = runtime(&spec).unwrap();
     let mut candidates = [Candidate::new(runtime.as_ref(), &sentinel_model()).unwrap()];

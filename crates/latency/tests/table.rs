@@ -44,6 +44,33 @@ proptest! {
 }
 
 #[test]
+fn where_zeros_are_counts_only_where_zeros_gain_time() {
+    let dense = gemm(16, 8, ["x", "w", "b", "y"], 0);
+    let without = |which: fn(usize) -> bool| {
+        with_weights(&dense, |i, x| {
+            if which(i) {
+                *x = 0.0
+            }
+        })
+    };
+    let (few, others) = (without(|i| i < 16), without(|i| i >= 112));
+    assert_eq!(key(&few), key(&dense));
+    assert_eq!(dense.sparsity_key().unwrap(), key(&dense));
+    let keys = [&dense, &few, &others].map(|m| m.sparsity_key().unwrap());
+    assert!(keys[0] != keys[1] && keys[1] != keys[2] && keys[0] != keys[2], "{keys:?}");
+    // A negative zero is one, too.
+    let negative = with_weights(&few, |i, x| {
+        if i < 16 {
+            *x = -0.0
+        }
+    });
+    assert_eq!(negative.sparsity_key().unwrap(), keys[1]);
+    let engine = secateur_latency::runtime(&secateur_latency::TargetSpec::engine()).unwrap();
+    let tract = secateur_latency::runtime(&secateur_latency::TargetSpec::tract()).unwrap();
+    assert_eq!((engine.model_key(&few).unwrap(), tract.model_key(&few).unwrap()), (keys[1].clone(), key(&dense)));
+}
+
+#[test]
 fn attributes_connections_and_shapes_count() {
     let model = gemm(4, 4, ["x", "w", "b", "y"], 0);
     let edit = |f: &dyn Fn(&mut tract_onnx::pb::GraphProto)| {

@@ -13,6 +13,7 @@ fn kinds() -> impl Strategy<Value = TargetKind> {
         ("[ -~]{1,20}", units).prop_map(|(regex, unit)| LatencyReading::Pattern { regex, unit }),
     ];
     prop_oneof![
+        Just(TargetKind::Engine),
         Just(TargetKind::Ort),
         Just(TargetKind::Tract),
         ("[a-z][ -~]{0,30}", readings).prop_map(|(template, latency)| TargetKind::Command { template, latency }),
@@ -50,6 +51,7 @@ proptest! {
 #[test]
 fn examples() {
     assert_eq!("ort".parse::<TargetSpec>().unwrap(), TargetSpec::ort());
+    assert_eq!("engine".parse::<TargetSpec>().unwrap(), TargetSpec::engine());
     assert_eq!("tract".parse::<TargetSpec>().unwrap(), TargetSpec::tract());
     let gpu: TargetSpec = "ort,threads=2,provider=cuda,provider.device_id=1".parse().unwrap();
     assert_eq!(gpu.options.provider.as_deref(), Some("cuda"));

@@ -175,7 +175,7 @@ impl Bench {
         let mut candidates = Vec::new();
         for (k, model) in models.iter().enumerate() {
             let b = self.bytes(&format!("candidate {k}"), model)?;
-            let key = format!("latency {} within {} of {}", b.structure_key()?, protocol.precision, protocol.time_limit_s);
+            let key = format!("latency {} within {} of {}", self.runtime.model_key(&b)?, protocol.precision, protocol.time_limit_s);
             let found: Option<Relative> = journal.recall(&key)?;
             self.probes.cached += usize::from(found.is_some());
             candidates.push((b, key, found));
@@ -209,7 +209,7 @@ impl Bench {
     /// As [`Bench::absolute`]; a process cannot be started.
     pub fn confirmed(&mut self, journal: &Journal, name: &str, dense: &Model, model: &Model, limit: f64, steady: f64) -> Result<Relative> {
         let models = [self.bytes("dense", dense)?, self.bytes("candidate", model)?];
-        let key = format!("{name} {}", models[1].structure_key()?);
+        let key = format!("{name} {}", self.runtime.model_key(&models[1])?);
         if let Some(found) = journal.recall(&key)? {
             self.probes.cached += 1;
             return Ok(found);

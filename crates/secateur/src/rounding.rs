@@ -130,7 +130,7 @@ impl Session<'_> {
         for w in widths {
             let model = single_layer(&stage.analysis, w)?;
             let next = models.len();
-            let at = *position.entry(model.structure_key()?).or_insert(next);
+            let at = *position.entry(self.bench.runtime().model_key(&model)?).or_insert(next);
             if at == next {
                 models.push(model);
             }

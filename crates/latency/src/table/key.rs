@@ -22,7 +22,20 @@ impl ModelBytes {
     /// # Errors
     /// [`Error::NotOnnx`].
     pub fn structure_key(&self) -> Result<String, Error> {
-        let graph = structure_key(&self.onnx).map_err(|cause| Error::NotOnnx { model: self.name.clone(), cause })?;
+        self.key(false)
+    }
+
+    /// [`ModelBytes::structure_key`] together with where weights are zero, for runtimes that gain time from that. Without zeros
+    /// it is the same key.
+    ///
+    /// # Errors
+    /// [`Error::NotOnnx`].
+    pub fn sparsity_key(&self) -> Result<String, Error> {
+        self.key(true)
+    }
+
+    fn key(&self, sparsity: bool) -> Result<String, Error> {
+        let graph = structure(&self.onnx, sparsity).map_err(|cause| Error::NotOnnx { model: self.name.clone(), cause })?;
         let shapes: Vec<_> = self.inputs.iter().map(|i| (&i.shape, i.dtype)).collect();
         Ok(short(format!("{graph} {shapes:?}").as_bytes()))
     }
@@ -75,9 +88,13 @@ fn tensor_type(ty: Option<&TypeProto>) -> Option<&type_proto::Tensor> {
 /// # Errors
 /// What the decoder says, as text.
 pub fn structure_key(onnx: &[u8]) -> Result<String, String> {
+    structure(onnx, false)
+}
+
+fn structure(onnx: &[u8], sparsity: bool) -> Result<String, String> {
     let model = ModelProto::decode(onnx).map_err(|e| e.to_string())?;
     let graph = model.graph.as_ref().ok_or("it has no graph")?;
-    let mut hash = Structure { out: Vec::new(), names: HashMap::new() };
+    let mut hash = Structure { out: Vec::new(), names: HashMap::new(), sparsity };
     hash.text(&format!("structure {KEY_VERSION}"));
     let mut opsets: Vec<_> = model.opset_import.iter().map(|o| (&o.domain, o.version)).collect();
     opsets.sort();
@@ -121,6 +138,8 @@ struct Structure {
     out: Vec<u8>,
     /// Canonical numbers of value names, by first appearance.
     names: HashMap<String, usize>,
+    /// Whether it counts which weights are zero.
+    sparsity: bool,
 }
 
 impl Structure {
@@ -241,6 +260,11 @@ impl Structure {
             if zeros {
                 self.text("mostly zero");
             }
+            if self.sparsity
+                && let Some(pattern) = zeros_of(tensor)
+            {
+                self.text(&pattern);
+            }
             return;
         }
         self.out.extend_from_slice(&tensor.raw_data);
@@ -250,6 +274,28 @@ impl Structure {
         ));
     }
 }
+
+/// Hash of which weights are zero; `None` where none is, and for a few weights such as a bias.
+fn zeros_of(tensor: &TensorProto) -> Option<String> {
+    // f32, then u8 and i8, f16 and bf16, f64.
+    let bytes = match tensor.data_type {
+        1 => 4,
+        2 | 3 => 1,
+        10 | 16 => 2,
+        11 => 8,
+        _ => return None,
+    };
+    let raw = tensor
+        .raw_data
+        .chunks_exact(bytes)
+        .map(|e| if bytes == 4 { e[..3] == [0; 3] && e[3] & 0x7f == 0 } else { e.iter().all(|&b| b == 0) });
+    let float = tensor.float_data.iter().map(|&x| x == 0.0);
+    let zeros: Vec<u8> = raw.chain(float).map(u8::from).chain(tensor.double_data.iter().map(|&x| u8::from(x == 0.0))).collect();
+    (zeros.len() >= FEW && zeros.contains(&1)).then(|| format!("zeros {}", short(&zeros)))
+}
+
+/// Fewer weights than this, such as a bias of zeros, say nothing about the work.
+const FEW: usize = 64;
 
 /// Whether `f32` weights hold denormals, and whether more than half of them are zero.
 fn peculiarities(tensor: &TensorProto) -> (bool, bool) {
@@ -263,6 +309,5 @@ fn peculiarities(tensor: &TensorProto) -> (bool, bool) {
         zeros += usize::from(x == 0.0);
         denormal |= x.is_subnormal();
     }
-    // A few weights, such as a bias of zeros, say nothing about the work.
-    (denormal, n >= 64 && zeros * 2 > n)
+    (denormal, n >= FEW && zeros * 2 > n)
 }
