@@ -18,8 +18,13 @@ fn seconds(launch: f64, tile: usize, depth: usize, input: usize, output: usize) 
 }
 
 fn find(analysis: &Analysis, curve: impl Fn(&Width) -> f64) -> Staircases {
+    find_within(f64::INFINITY, analysis, curve)
+}
+
+/// With at most `share` of the probes of an exhaustive sweep.
+fn find_within(share: f64, analysis: &Analysis, curve: impl Fn(&Width) -> f64) -> Staircases {
     let mut seen = std::collections::HashSet::new();
-    let options = StaircaseOptions { share: f64::INFINITY, most: usize::MAX, ..StaircaseOptions::default() };
+    let options = StaircaseOptions { share, most: usize::MAX, ..StaircaseOptions::default() };
     Staircases::find(analysis, &options, &mut |widths| {
         assert!(widths.iter().all(|w| w.input > 0 && w.output > 0));
         let found = widths.iter().filter(|w| !seen.insert(**w)).count();
@@ -63,6 +68,20 @@ fn every_group_that_can_be_pruned_has_a_staircase_and_layers_share_curves() {
     let frozen = analysis.groups.groups.iter().find(|g| g.frozen.is_some()).unwrap();
     assert!(s.kept(frozen.id).is_empty());
     assert_eq!(s.right_edge(frozen.id, 2), 2);
+}
+
+#[test]
+fn probes_that_simple_curves_leave_go_to_the_others() {
+    // Nothing depends on the outputs; along the inputs there is a step every 4 channels.
+    let analysis = network(&[64, 128]);
+    let curve = |w: &Width| 1e-6 * (5.0 + w.input.div_ceil(4) as f64);
+    let share = 0.2;
+    let s = find_within(share, &analysis, curve);
+    assert!(s.probes as f64 <= share * s.exhaustive as f64, "{} of {}", s.probes, s.exhaustive);
+    let beyond = |c: &&secateur::Curve| c.staircase.probes as f64 > share * c.staircase.channels as f64 + 2.0;
+    assert!(s.curves.iter().any(|c| beyond(&c) && c.side == Side::Input), "no curve got more than its share");
+    let simple: Vec<_> = s.curves.iter().filter(|c| c.side == Side::Output && c.staircase.channels == 128).collect();
+    assert!(simple.iter().all(|c| c.staircase.probes < 10 && c.staircase.kept() == [128]), "{simple:?}");
 }
 
 #[test]

@@ -85,16 +85,15 @@ pub struct Probing {
     pub delta: f64,
     /// Times a width is measured again where noise leaves a comparison open.
     pub repeats: usize,
-    /// Probes at most, as a share of the channels (8 at least); where they are spent the rest of the curve is [`Shape::Unknown`].
-    pub share: f64,
-    /// Probes at most, whatever the channels.
+    /// Probes at most, the first ones aside; where they are spent the rest of the curve is [`Shape::Unknown`], unless
+    /// [`Search::grant`] allows more.
     pub most: usize,
 }
 
 impl Default for Probing {
     /// δ = 3 %, one repeat, no limit.
     fn default() -> Self {
-        Self { delta: 0.03, repeats: 1, share: f64::INFINITY, most: usize::MAX }
+        Self { delta: 0.03, repeats: 1, most: usize::MAX }
     }
 }
 

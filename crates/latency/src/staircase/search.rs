@@ -15,8 +15,6 @@ const SHORT: usize = 4;
 const LINE_SHARE: f64 = 0.1;
 /// Rise between neighbouring samples of a line, `ln`, at most: it could hide a step of this height.
 const HIDDEN: f64 = 0.3;
-/// Probes that a narrow curve may take whatever its share.
-const LEAST_PROBES: usize = 6;
 /// Steps seen to be flat in the middle before the middle is taken for granted in steps of the same length.
 const CONFIRMED: usize = 2;
 
@@ -124,6 +122,29 @@ impl Search {
         self.advance();
     }
 
+    /// Measurements told so far, repeats included.
+    pub fn probes(&self) -> usize {
+        self.probes
+    }
+
+    /// The same per channel.
+    pub fn density(&self) -> f64 {
+        self.probes as f64 / self.channels as f64
+    }
+
+    /// Whether the curve is not known and nothing more may be measured.
+    pub fn is_starved(&self) -> bool {
+        self.wanted.is_empty() && !self.nodes.is_empty()
+    }
+
+    /// Allows `more` probes.
+    pub fn grant(&mut self, more: usize) {
+        self.probing.most = self.probing.most.max(self.probes).saturating_add(more);
+        if self.is_starved() {
+            self.advance();
+        }
+    }
+
     /// What is known. While something is wanted, the rest is [`Shape::Unknown`].
     pub fn finish(mut self) -> Staircase {
         let open = std::mem::take(&mut self.nodes);
@@ -156,12 +177,10 @@ impl Search {
                 break;
             }
         }
-        let most = (self.probing.share * self.channels as f64).ceil().max(LEAST_PROBES as f64).min(self.probing.most as f64);
-        let left = (most - self.probes as f64).max(0.0);
-        if self.wanted.len() as f64 > left {
+        let left = self.probing.most.saturating_sub(self.probes);
+        if self.wanted.len() > left {
             // Not enough left for all: some, evenly spread.
             let all: Vec<usize> = self.wanted.iter().copied().collect();
-            let left = left as usize;
             self.wanted = (0..left).map(|k| all[k * all.len() / left]).collect();
         }
     }

@@ -19,15 +19,15 @@ use crate::events::{Event, Observer};
 pub struct StaircaseOptions {
     /// Relative difference that counts; from the noise of the first probes where not given, at least [`LEAST_DELTA`].
     pub delta: Option<f64>,
-    /// Probes per curve at most, as a share of its channels.
+    /// Probes at most, as a share of an exhaustive sweep. Each curve may take this share of its channels; what simple curves
+    /// leave goes to those that are not known yet.
     pub share: f64,
-    /// Probes per curve at most, whatever its channels: wide layers have more steps than latency has levels that noise tells
-    /// apart.
+    /// Probes per curve at most: wide layers have more steps than latency has levels that noise tells apart.
     pub most: usize,
 }
 
 impl Default for StaircaseOptions {
-    /// δ from the noise; a fifth of the channels per curve at most, and 48.
+    /// δ from the noise; a fifth of a sweep, and 48 per curve, at most.
     fn default() -> Self {
         Self { delta: None, share: 0.2, most: 48 }
     }
@@ -88,12 +88,16 @@ impl Staircases {
         let mut found = Self { delta: options.delta.unwrap_or(LEAST_DELTA), ..Self::default() };
         let every = |l: &Line| (1..=l.size).map(|c| (l.model, l.widths(analysis, c))).collect::<Vec<_>>();
         found.exhaustive = lines.iter().flat_map(every).collect::<HashSet<_>>().len();
-        let probing = |delta| Probing { delta, repeats: 1, share: options.share, most: options.most };
-        let start = |delta: f64| lines.iter().map(|l| Search::new(l.size, probing(delta))).collect::<Vec<_>>();
+        let allowed = options.share * found.exhaustive as f64;
+        let own = |l: &Line| ((options.share * l.size as f64) as usize).min(options.most);
+        let start = |delta| lines.iter().map(|l| Search::new(l.size, Probing { delta, repeats: 1, most: own(l) })).collect::<Vec<_>>();
         let mut searches = start(found.delta);
         let mut first = true;
         let mut seen: HashSet<Width> = HashSet::new();
         loop {
+            if searches.iter().all(|s| s.wanted().is_empty()) {
+                share_out(&mut searches, (allowed - found.probes as f64).max(0.0) as usize, options.most);
+            }
             let wanted: Vec<Vec<usize>> = searches.iter().map(Search::wanted).collect();
             let requests: Vec<Vec<Width>> = lines.iter().zip(&searches).zip(&wanted).map(|((l, s), w)| ask(analysis, l, s, w)).collect();
             let distinct: Vec<Width> = requests.iter().flatten().copied().collect::<BTreeSet<_>>().into_iter().collect();
@@ -132,6 +136,20 @@ impl Staircases {
         Ok(found)
     }
 }
+
+/// Divides `left` probes among the curves that are not known for want of them, the least probed for their channels first, some
+/// at a time: a curve that finds its answer leaves the rest to others.
+fn share_out(searches: &mut [Search], left: usize, most: usize) {
+    let mut starved: Vec<&mut Search> = searches.iter_mut().filter(|s| s.is_starved() && s.probes() < most).collect();
+    starved.sort_by(|a, b| a.density().total_cmp(&b.density()));
+    let each = (left / starved.len().max(1)).clamp(1, AT_A_TIME);
+    for search in starved.into_iter().take(left / each) {
+        search.grant(each.min(most - search.probes()));
+    }
+}
+
+/// Probes granted to a curve at a time.
+const AT_A_TIME: usize = 4;
 
 /// Layers measured between two looks at whether the user wants to stop.
 const AT_ONCE: usize = 64;
