@@ -191,7 +191,7 @@ impl<'a> Session<'a> {
             self.observer.event(Event::Progress { done: (k * 3 + batch.len()).min(count), total: count, note: "sub-networks".into() });
         }
         let fit = Calibration::fit(&points);
-        let text = format!("table calibrated on {} networks: relative error {:.1} %", fit.points, 100.0 * fit.relative_error);
+        let text = format!("table calibrated on {} networks: error {:.1} % on those left out of the fit", fit.points, 100.0 * fit.relative_error);
         self.observer.event(Event::Note { text });
         Ok(fit)
     }
