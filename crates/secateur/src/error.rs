@@ -100,18 +100,16 @@ pub enum Error {
         /// Dense latency.
         dense_s: f64,
     },
-    /// No candidate was measured inside the budget's tolerance.
+    /// No candidate was measured at or below the budget.
     #[error(
-        "no decision was measured inside [{}, {}]; the closest below the budget took {}. \
-         The latency steps may be coarser than the tolerance: try `--tolerance` with a larger value",
-        format_seconds(*.low_s), format_seconds(*.budget_s), format_seconds(*.best_s)
+        "no network at or below the budget of {:.4} ms was found; the fastest measured took {:.4} ms. What one step can remove may be \
+         too little: try more `--steps`, or a larger budget",
+        1e3 * .budget_s, 1e3 * .best_s
     )]
     BudgetNotReached {
-        /// Lower end of the tolerance.
-        low_s: f64,
         /// Budget.
         budget_s: f64,
-        /// Closest latency not above the budget, or the least seen.
+        /// The least latency measured.
         best_s: f64,
     },
     /// The pruned network is not the masked twin.

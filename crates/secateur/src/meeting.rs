@@ -143,7 +143,7 @@ impl Session<'_> {
             };
         }
         let best_s = tried.iter().map(|t| self.seconds(&t.latency)).fold(f64::INFINITY, f64::min);
-        Err(Error::BudgetNotReached { low_s: *landing.start(), budget_s: self.budget_s, best_s })
+        Err(Error::BudgetNotReached { budget_s: self.budget_s, best_s })
     }
 
     /// A ratio as seconds of the target at its usual pace.

@@ -251,7 +251,7 @@ impl<'s, 'o> Trials<'s, 'o> {
         }
         let Some((choice, latency)) = last else {
             let best_s = self.measured.values().map(|r| self.session.seconds(r)).fold(f64::INFINITY, f64::min);
-            return Err(Error::BudgetNotReached { low_s: *landing.start(), budget_s, best_s });
+            return Err(Error::BudgetNotReached { budget_s, best_s });
         };
         let predicted_s = self.forecast().seconds(&choice);
         let (decision, rounding) = self.session.round_up(&self.stage, &self.saliency, self.decision(&choice), latency)?;
