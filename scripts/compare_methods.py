@@ -5,7 +5,7 @@ usage: compare_methods.py MODEL DATA --budget 50% --epochs 3 --out DIR
            [--methods halp,halp-widths,halp-exact,halp-published,archtree,archtree-1,lacp,auto,uniform,uniform-edges,flops] [-- FLAGS...]
 
 Runs that are in DIR already are not done again (those that stopped are resumed). All runs share one latency table.
-FLAGS go to every `secateur prune`. The binary is target/release/secateur, or $SECATEUR.
+DATA is `none` for pruning by weights alone (with --epochs 0). FLAGS go to every `secateur prune`. The binary is target/release/secateur, or $SECATEUR.
 """
 import argparse, json, os, subprocess, sys
 
@@ -48,7 +48,8 @@ def main():
             if os.path.exists(os.path.join(out, "journal.sqlite")):
                 command = [binary, "resume", out]
             else:
-                command = [binary, "prune", a.model, "--data", a.data, "--target", a.target, "--threads", "1", "--budget", a.budget,
+                data = ["--criterion", "magnitude"] if a.data == "none" else ["--data", a.data]
+                command = [binary, "prune", a.model, *data, "--target", a.target, "--threads", "1", "--budget", a.budget,
                            "--epochs", a.epochs, "--table", os.path.join(a.out, "table.sqlite"), "--out", out, *METHODS[name], *extra]
             print(" ".join(command), file=sys.stderr, flush=True)
             subprocess.run(command, stdout=subprocess.DEVNULL, check=False)
