@@ -1,8 +1,10 @@
 //! From steps to something that runs: kernels chosen, weights packed, memory placed.
 
+use std::sync::Arc;
+
 use crate::engine::{Compiled, Layer, Output, Task, Work};
 use crate::error::{Error, Result};
-use crate::kernels::{Access, Buffer, Convolution, Geometry, Isa};
+use crate::kernels::{Access, Buffer, Convolution, Geometry, Isa, Team};
 use crate::layout::{LANES, View};
 use crate::lower::ELSEWHERE;
 use crate::network::{Conv, Network, Operation, Port, Step};
@@ -11,6 +13,9 @@ use crate::place::{Places, place};
 use crate::survivors::{Survivors, Taps};
 use crate::tiling::cover;
 
+/// Multiply-adds of 16 that are worth the time of handing them to a thread: a few microseconds of them.
+const WORTH_A_THREAD: usize = 8192;
+
 /// The `NCHW` view of a user's array.
 fn plain_view(t: &View) -> View {
     let e = t.extent;
@@ -18,7 +23,10 @@ fn plain_view(t: &View) -> View {
 }
 
 /// Makes `network` ready to run with the kernels of `isa`.
-pub(crate) fn build(network: Network, isa: Isa) -> Result<Compiled> {
+///
+/// The work of a convolution is divided among the threads of `team`.
+pub(crate) fn build(network: Network, isa: Isa, team: Option<Arc<Team>>) -> Result<Compiled> {
+    let threads = team.as_deref().map_or(1, Team::threads);
     let places = place(&network);
     let mut buffers: Vec<Buffer> = places.buffers.iter().map(|&len| Buffer::zeros(len)).collect();
     let mut tasks = Vec::new();
@@ -38,6 +46,7 @@ pub(crate) fn build(network: Network, isa: Isa) -> Result<Compiled> {
             }
             Operation::Conv(conv) => {
                 let (convolution, share) = convolution(isa, step, conv, &inputs, view)?;
+                let convolution = convolution.divided(threads, WORTH_A_THREAD);
                 kept = Some(share);
                 vec![(Work::Convolution(Box::new(convolution)), inputs)]
             }
@@ -86,7 +95,7 @@ pub(crate) fn build(network: Network, isa: Isa) -> Result<Compiled> {
         })
         .collect();
     let output_ports = network.outputs.into_iter().map(|(p, _)| p).collect();
-    Ok(Compiled { isa, buffers, tasks, layers, input_ports: network.inputs, inputs, output_ports, outputs })
+    Ok(Compiled { isa, team, buffers, tasks, layers, input_ports: network.inputs, inputs, output_ports, outputs })
 }
 
 /// Copies of the parts that were not computed in place.

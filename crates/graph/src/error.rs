@@ -91,6 +91,9 @@ pub enum Error {
     /// A decision does not fit the model.
     #[error("decision: {0}")]
     Decision(String),
+    /// A scheme, or a layer that cannot have it.
+    #[error("scheme: {0}")]
+    Scheme(String),
 }
 
 /// Result with [`Error`].

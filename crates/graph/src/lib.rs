@@ -20,6 +20,7 @@ mod model;
 mod movement;
 pub mod ops;
 pub mod proto;
+pub mod scheme;
 pub mod surgery;
 mod tensor;
 

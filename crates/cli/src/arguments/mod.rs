@@ -155,6 +155,9 @@ pub struct ProfileArgs {
     /// number of different layers).
     #[arg(long)]
     pub staircases: bool,
+    /// Also list all nodes with the runtime that runs them, for a target that passes some on to another runtime.
+    #[arg(long)]
+    pub layers: bool,
     /// Draw the staircases into one HTML page; implies --staircases. Must not exist.
     #[arg(long, value_name = "FILE.html")]
     pub plot: Option<PathBuf>,
@@ -195,7 +198,7 @@ pub struct EvalArgs {
     pub model: PathBuf,
     #[command(flatten)]
     pub data: DataArgs,
-    /// Runtime to run it on: ort, tract. Without it, the interpreter that also trains.
+    /// Runtime to run it on: engine, tract, ort. Without it, the interpreter that also trains.
     #[arg(long, value_name = "RUNTIME")]
     pub runtime: Option<latency::TargetSpec>,
     #[command(flatten)]
@@ -234,6 +237,10 @@ pub struct DemoArgs {
 
 #[derive(Debug, Args)]
 pub struct DoctorArgs {
+    /// Also say which node of this network runs where, for a target that passes some on to another runtime.
+    pub model: Option<PathBuf>,
+    #[command(flatten)]
+    pub shapes: ShapeArgs,
     #[command(flatten)]
     pub target: TargetArgs,
     /// Relative difference that must be told apart; exit code 4 where this machine cannot.

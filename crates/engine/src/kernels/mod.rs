@@ -10,7 +10,9 @@ mod convolve;
 mod lanes;
 mod order;
 mod peak;
+mod shares;
 mod table;
+mod team;
 mod tile;
 mod vector;
 
@@ -20,6 +22,8 @@ pub(crate) use convolve::{Clamp, Convolution, Geometry};
 pub use peak::peak_operations;
 pub use table::Isa;
 pub(crate) use table::{Access, Shape, kernel as tile_kernel};
+pub(crate) use team::Team;
+pub use team::empty_job;
 pub(crate) use tile::List;
 
 #[cfg(test)]

@@ -2,12 +2,14 @@
 
 mod dead;
 mod declared;
+mod permute;
 pub(crate) mod rewriter;
 mod twin;
 
 use std::cell::OnceCell;
 use std::collections::HashMap;
 
+pub use permute::{can_permute, permute};
 pub use twin::masked_twin;
 
 use crate::coupling::{Frozen, Group, Groups};

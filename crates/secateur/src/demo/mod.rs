@@ -72,7 +72,7 @@ pub fn demo(out: &Path, seed: u64, worker: Option<latency::WorkerCommand>, obser
         model: model_path.clone(),
         data: Some(spec.to_string()),
         preprocess: "unit".into(),
-        target: "tract".into(),
+        target: "engine".into(),
         budget: crate::Budget::Share(0.5),
         // So small a network has few widths: its latency moves in steps of a few percent.
         tolerance: 0.04,
