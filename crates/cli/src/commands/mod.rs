@@ -10,6 +10,7 @@ mod pareto;
 mod profile;
 mod prune;
 mod report;
+mod schemes;
 mod size;
 
 use crate::arguments::{Cli, Command};
