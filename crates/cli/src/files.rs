@@ -90,8 +90,10 @@ pub fn forget_unstarted_run(directory: &Path) {
     if started {
         return;
     }
-    let own: Vec<PathBuf> =
-        ["config.json", "journal.sqlite", "journal.sqlite-wal", "journal.sqlite-shm"].iter().map(|n| directory.join(n)).collect();
+    let own: Vec<PathBuf> = ["config.json", "schemes.json", "journal.sqlite", "journal.sqlite-wal", "journal.sqlite-shm"]
+        .iter()
+        .map(|n| directory.join(n))
+        .collect();
     for file in own {
         // What cannot be removed stays; the user is told by the next command.
         let _ = std::fs::remove_file(file);

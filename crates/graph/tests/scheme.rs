@@ -68,7 +68,7 @@ fn together(r: Regularity, shape: &WeightShape, a: usize, b: usize) -> bool {
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig::with_cases(200))]
+    #![proptest_config(ProptestConfig { cases: 200, failure_persistence: None, ..ProptestConfig::default() })]
 
     #[test]
     fn the_text_form_round_trips(r in regularity(), sixteenths in 36u32..640) {
@@ -295,7 +295,7 @@ fn schemes_travel_in_the_metadata() {
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig::with_cases(60))]
+    #![proptest_config(ProptestConfig { cases: 60, failure_persistence: None, ..ProptestConfig::default() })]
 
     #[test]
     fn projecting_again_changes_nothing((shape, r, weights) in layer(), rate in 2.25f64..8.0) {
@@ -423,4 +423,34 @@ fn any_order_of_any_group_changes_nothing() {
     let lrn = support::Analysed::new(text::parse("in x 1x4x6x6\na = conv x out=8 k=3\nb = lrn a\nc = conv b out=4 k=1\nout c"), 1).unwrap();
     let refused = lrn.groups.groups.iter().filter_map(|g| secateur_graph::surgery::can_permute(&lrn.graph, &lrn.groups, g).err());
     assert!(refused.into_iter().any(|why| why.contains("LRN")));
+}
+
+#[test]
+fn zeros_compute_what_masked_weights_compute() {
+    let a = support::Analysed::new(
+        text::parse(
+            "in x 1x3x8x8\ns = conv x out=8 k=3\nr = relu s\na = conv r out=8 k=3\np = gap a\nf = flatten p\ny = gemm f out=5\nout y",
+        ),
+        1,
+    )
+    .unwrap();
+    let scheme: Scheme = "unstructured@3".parse().unwrap();
+    let mut pruned = a.model.clone();
+    let mut masks = std::collections::BTreeMap::new();
+    for l in SchemeLayer::all(&a.graph, &a.facts).into_iter().filter(|l| l.only_dense.is_none()) {
+        let tensor = a.model.tensor(&l.tensor).unwrap().unwrap();
+        let mut weights = tensor.to_f32().unwrap();
+        let mask = scheme.project(&weights, &l.shape, Balance::Layer);
+        mask.apply(&mut weights);
+        pruned.set_tensor(&l.tensor, &tensor.with_f32(weights).unwrap()).unwrap();
+        masks.insert(l.tensor, mask);
+    }
+    assert_eq!(masks.len(), 2);
+    let twin = masked_weights(&a.model, &masks).unwrap();
+    let inputs = a.inputs(&mut Random::new(4));
+    let (expected, found) = (support::run(&twin, &inputs).unwrap(), support::run(&pruned, &inputs).unwrap());
+    assert!(support::difference(&expected, &found).unwrap() < 1e-6);
+    assert!(support::difference(&expected, &support::run(&a.model, &inputs).unwrap()).unwrap() > 1e-2);
+    let wrong = std::collections::BTreeMap::from([("nobody".to_owned(), Mask::all(3))]);
+    assert!(masked_weights(&a.model, &wrong).unwrap_err().to_string().contains("nobody"));
 }

@@ -124,6 +124,14 @@ pub enum Error {
         /// Largest absolute value.
         scale: f64,
     },
+    /// A weight does not have the regularity that it was to get.
+    #[error("layer `{layer}`: {violation}; the network was not written. This is a defect: please report the model")]
+    SchemeViolated {
+        /// Layer.
+        layer: String,
+        /// Where and what.
+        violation: graph::scheme::Violation,
+    },
     /// A setting does not make sense.
     #[error("{0}")]
     Setting(String),

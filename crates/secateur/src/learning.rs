@@ -21,17 +21,17 @@ use crate::settings::{Method, Settings};
 use crate::stage::Stage;
 
 /// The data of a run, prepared for its network, and the dense network as teacher.
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 pub struct Learning {
     data: Dataset,
     teacher: Network,
 }
 
 /// Mini-batches that BatchNorm statistics are re-estimated on.
-const REESTIMATION_BATCHES: usize = 100;
+pub(crate) const REESTIMATION_BATCHES: usize = 100;
 
 /// Steps between two checkpoints.
-const CHECKPOINT_EVERY: usize = 50;
+pub(crate) const CHECKPOINT_EVERY: usize = 50;
 
 impl Learning {
     /// Opens the data for the dense network.
@@ -54,18 +54,23 @@ impl Learning {
         &self.data
     }
 
+    /// The dense network.
+    pub(crate) fn teacher(&self) -> &Network {
+        &self.teacher
+    }
+
     /// Whole mini-batches in one pass over the training split.
     pub fn steps_per_epoch(&self, recipe: &Recipe) -> usize {
         self.data.len(Split::Train) / recipe.batch_size.max(1)
     }
 
     /// The run's recipe for `steps` steps.
-    fn recipe_for(&self, settings: &Settings, steps: usize) -> Recipe {
+    pub(crate) fn recipe_for(&self, settings: &Settings, steps: usize) -> Recipe {
         Recipe { epochs: steps as f64 / self.steps_per_epoch(&settings.recipe).max(1) as f64, ..settings.recipe.clone() }
     }
 
     /// The split to choose on: the held-out one, or the training data where nothing is held out.
-    fn choosing(&self) -> Split {
+    pub(crate) fn choosing(&self) -> Split {
         if self.data.is_empty(Split::Holdout) { Split::Train } else { Split::Holdout }
     }
 
@@ -174,7 +179,7 @@ impl Session<'_> {
         let observer = self.observer();
         if moves {
             let mut progress = |p: &Progress| told(observer, p);
-            let mut hooks = Hooks { on_gradients: Some(&mut collect), progress: Some(&mut progress), checkpoint: None };
+            let mut hooks = Hooks { on_gradients: Some(&mut collect), progress: Some(&mut progress), ..Hooks::default() };
             train::fit(&mut network, None, &data, &recipe, &mut hooks)?;
         } else {
             for (k, batch) in data.epoch(Split::Train, recipe.batch_size, &recipe.augment, recipe.seed, 0, 0)?.take(total).enumerate() {
@@ -321,7 +326,7 @@ impl Session<'_> {
         let checkpoint = self.run.file("checkpoint.bin")?;
         let observer = self.observer();
         let mut progress = |p: &Progress| told(observer, p);
-        let mut hooks = Hooks { progress: Some(&mut progress), checkpoint: Some((checkpoint, CHECKPOINT_EVERY)), on_gradients: None };
+        let mut hooks = Hooks { progress: Some(&mut progress), checkpoint: Some((checkpoint, CHECKPOINT_EVERY)), ..Hooks::default() };
         train::fit(&mut network, Some(&teacher), &data, &recipe, &mut hooks)?;
         self.heed_stop()?;
         network.write_back(&mut model)?;

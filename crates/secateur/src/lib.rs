@@ -26,6 +26,7 @@ mod report;
 mod rounding;
 mod run;
 mod saliency;
+mod schemes;
 mod session;
 mod settings;
 mod size;
@@ -52,7 +53,11 @@ pub use report::{REPORT_VERSION, Report, Row};
 pub use rounding::{Rounding, Widened};
 pub use run::{Journal, Run, read_json};
 pub use saliency::{Criterion, Saliency, Sources, TaylorAccumulator};
-pub use settings::{Grid, Method, Settings, Solver};
+pub use schemes::{
+    Assigned, Mapping, ReorderedRow, SCHEME_REPORT_VERSION, SchemeJob, SchemeLatency, SchemePlan, SchemeReport, SchemeRow, is_scheme_run,
+    prune_to_schemes, resume_schemes,
+};
+pub use settings::{Grid, Method, SchemeTraining, Settings, Solver};
 pub use size::{GroupOutcome, ParseSizeError, SizeBudget, SizeCut, SizeReport, prune_to_size};
 pub use stage::Stage;
 pub use staircases::{Curve, GroupStaircase, MeasureWidths, Side, StaircaseOptions, Staircases, Timed, Width, single_layer};

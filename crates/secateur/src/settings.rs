@@ -54,6 +54,19 @@ pub enum Solver {
     Joint,
 }
 
+/// How weights get to their schemes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum SchemeTraining {
+    /// Projected at once, then trained with the masks fixed.
+    #[default]
+    OneShot,
+    /// Projected to growing rates while training, on a cubic schedule.
+    Gradual,
+    /// Trained under a reweighted group penalty first; one threshold for all layers then, and training with the masks fixed.
+    Reweighted,
+}
+
 macro_rules! named {
     ($type:ident, $what:literal, $($variant:ident = $name:literal),*) => {
         impl FromStr for $type {
@@ -76,6 +89,7 @@ macro_rules! named {
 }
 named!(Method, "method", Halp = "halp", Uniform = "uniform", Flops = "flops", Archtree = "archtree", Lacp = "lacp", Auto = "auto");
 named!(Grid, "grid of widths", Chunk = "chunk", Kept = "kept", All = "all");
+named!(SchemeTraining, "training to a scheme", OneShot = "one-shot", Gradual = "gradual", Reweighted = "reweighted");
 named!(Solver, "solver", Published = "published", Exact = "exact", Joint = "joint");
 
 /// Everything a run depends on besides the machine.

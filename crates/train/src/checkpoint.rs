@@ -19,6 +19,8 @@ pub struct Checkpoint {
     pub done: usize,
     /// Batches dropped.
     pub dropped: usize,
+    /// What the constraint remembers; empty without one.
+    pub constraint: Vec<f32>,
     head: Head,
     values: Vec<Vec<f32>>,
 }
@@ -28,6 +30,9 @@ struct Head {
     done: usize,
     dropped: usize,
     optimizer_steps: u64,
+    /// Numbers of the constraint, after all tensors.
+    #[serde(default)]
+    constraint: usize,
     /// Name and length of every tensor that follows.
     tensors: Vec<(String, usize)>,
 }
@@ -48,10 +53,11 @@ fn tensors<'a>(network: &'a Network, state: &'a State) -> Vec<(String, &'a [f32]
 
 impl Checkpoint {
     /// The present state of a training.
-    pub fn of(network: &Network, state: &State, done: usize, dropped: usize) -> Self {
+    pub fn of(network: &Network, state: &State, done: usize, dropped: usize, constraint: Vec<f32>) -> Self {
         let all = tensors(network, state);
-        let head = Head { done, dropped, optimizer_steps: state.steps, tensors: all.iter().map(|(n, v)| (n.clone(), v.len())).collect() };
-        Self { done, dropped, head, values: all.into_iter().map(|(_, v)| v.to_vec()).collect() }
+        let tensors = all.iter().map(|(n, v)| (n.clone(), v.len())).collect();
+        let head = Head { done, dropped, optimizer_steps: state.steps, constraint: constraint.len(), tensors };
+        Self { done, dropped, constraint, head, values: all.into_iter().map(|(_, v)| v.to_vec()).collect() }
     }
 
     /// Writes the file atomically.
@@ -68,7 +74,7 @@ impl Checkpoint {
             write.write_all(MAGIC)?;
             write.write_all(&(head.len() as u64).to_le_bytes())?;
             write.write_all(&head)?;
-            for values in &self.values {
+            for values in self.values.iter().chain([&self.constraint]) {
                 for v in values {
                     write.write_all(&v.to_le_bytes())?;
                 }
@@ -95,7 +101,7 @@ impl Checkpoint {
         let (head, mut rest) = rest.split_at_checked(length).ok_or_else(|| bad("it ends too early"))?;
         let head: Head = serde_json::from_slice(head).map_err(|_| bad("its head is damaged"))?;
         let mut values = Vec::with_capacity(head.tensors.len());
-        for (_, count) in &head.tensors {
+        for count in head.tensors.iter().map(|(_, n)| n).chain([&head.constraint]) {
             let bytes = count.checked_mul(4).and_then(|n| rest.split_at_checked(n));
             let (part, after) = bytes.ok_or_else(|| bad("it ends too early"))?;
             values.push(part.as_chunks::<4>().0.iter().map(|c| f32::from_le_bytes(*c)).collect());
@@ -104,7 +110,8 @@ impl Checkpoint {
         if !rest.is_empty() {
             return Err(bad("it is longer than its head says"));
         }
-        Ok(Self { done: head.done, dropped: head.dropped, head, values })
+        let constraint = values.pop().unwrap_or_default();
+        Ok(Self { done: head.done, dropped: head.dropped, constraint, head, values })
     }
 
     /// Puts the saved state into a network and optimizer; gives the number of steps done.

@@ -12,6 +12,7 @@ use crate::evaluate::{best, outputs};
 use crate::network::{Mode, Network};
 use crate::optim::{State, clip};
 use crate::recipe::Recipe;
+use crate::sparse::Constraint;
 
 /// Batches in a row without a finite loss after which training is given up.
 const PATIENCE: usize = 20;
@@ -68,6 +69,8 @@ pub struct Hooks<'a> {
     pub on_gradients: Option<OnGradients<'a>>,
     /// File to save to and resume from, and steps between two saves.
     pub checkpoint: Option<(PathBuf, usize)>,
+    /// What parameters are held to besides the loss: masks, a penalty.
+    pub constraint: Option<&'a mut dyn Constraint>,
 }
 
 /// Trains `network` on the training part of `data` by `recipe`; `teacher` gives targets where the
@@ -98,6 +101,15 @@ pub fn fit(network: &mut Network, teacher: Option<&Network>, data: &Dataset, rec
         let saved = Checkpoint::load(path)?;
         done = saved.restore(path, network, &mut state)?;
         dropped = saved.dropped;
+        if let Some(constraint) = &mut hooks.constraint
+            && !constraint.restore(&saved.constraint)
+        {
+            let reason = "it was made under another scheme; remove it to start afresh".into();
+            return Err(Error::Checkpoint { path: path.clone(), reason });
+        }
+    }
+    if let Some(constraint) = &mut hooks.constraint {
+        constraint.start(network.params_mut(), &mut state);
     }
     let began = Instant::now();
     let first = done;
@@ -125,6 +137,9 @@ pub fn fit(network: &mut Network, teacher: Option<&Network>, data: &Dataset, rec
                 if let Some(watch) = &mut hooks.on_gradients {
                     watch(&GradView { params: network.params(), gradients: &step.gradients, images: batch.len() });
                 }
+                if let Some(constraint) = &mut hooks.constraint {
+                    constraint.gradients(network.params(), &mut step.gradients);
+                }
                 clip(&mut step.gradients, recipe.clip_norm);
                 recipe.optimizer.step(network.params_mut(), &step.gradients, &mut state, rate, recipe.weight_decay);
                 network.update_running(&step.statistics);
@@ -136,6 +151,9 @@ pub fn fit(network: &mut Network, teacher: Option<&Network>, data: &Dataset, rec
                 if dropped_in_row >= PATIENCE {
                     return Err(Error::Diverged { dropped: dropped_in_row, epoch, step: done });
                 }
+            }
+            if let Some(constraint) = &mut hooks.constraint {
+                constraint.after(network.params_mut(), &mut state, done, total);
             }
             let width = step.outputs.len() / batch.len().max(1);
             let hits = step.outputs.chunks_exact(width.max(1)).zip(&batch.labels).filter(|(row, l)| best(row) == **l as usize).count();
@@ -156,7 +174,8 @@ pub fn fit(network: &mut Network, teacher: Option<&Network>, data: &Dataset, rec
             if let Some((path, every)) = &hooks.checkpoint
                 && (stopped || done == total || done.is_multiple_of((*every).max(1)))
             {
-                Checkpoint::of(network, &state, done, dropped).save(path)?;
+                let held = hooks.constraint.as_ref().map_or_else(Vec::new, |c| c.state());
+                Checkpoint::of(network, &state, done, dropped, held).save(path)?;
             }
             if stopped {
                 break 'epochs;

@@ -4,7 +4,8 @@
 //! lifts them onto a Burn backend ([`backend::Kernels`]) and walks the nodes. [`fit()`] trains it on a
 //! [`data::Dataset`] by a [`Recipe`], [`evaluate()`] scores it, [`Network::write_back`] puts the result into a model.
 //!
-//! This crate knows nothing of pruning, latency or budgets.
+//! Weights that are removed while training come as values, see [`sparse`]. This crate knows nothing of saliency, latency or
+//! budgets.
 
 pub mod backend;
 mod backward;
@@ -22,6 +23,7 @@ pub mod optim;
 mod recipe;
 mod run;
 pub mod schedule;
+pub mod sparse;
 pub mod tensors;
 
 pub use backward::{GradView, Step, backward, backward_with};

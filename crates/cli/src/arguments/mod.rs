@@ -1,6 +1,7 @@
 //! The command line: every flag is defined once, here; parsing, help and the configuration file follow from it.
 
 mod prune;
+mod schemes;
 mod target;
 
 use std::path::PathBuf;
@@ -12,6 +13,7 @@ use train::data::{DataSpec, Normalization};
 use crate::files::Shape;
 
 pub use prune::{ParetoArgs, PruneArgs};
+pub use schemes::SchemeArgs;
 pub use target::{RuntimeArgs, TargetArgs};
 
 const EXIT_CODES: &str = "\

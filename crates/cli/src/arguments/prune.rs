@@ -4,12 +4,12 @@ use std::path::PathBuf;
 
 use clap::Args;
 use clap::builder::{PossibleValuesParser, TypedValueParser};
-use secateur::{Budget, Criterion, Grid, Method, Settings, SizeBudget, Solver};
+use secateur::{Budget, Criterion, Grid, Method, SchemeJob, Settings, SizeBudget, Solver};
 use train::data::{Augment, DataSpec};
 use train::loss::Distill;
 use train::optim::Optimizer;
 
-use super::{DataArgs, TargetArgs};
+use super::{DataArgs, SchemeArgs, TargetArgs};
 use crate::failure::{Failure, Result};
 use crate::files::{self, Shape};
 
@@ -20,7 +20,7 @@ fn defaults() -> Settings {
 #[derive(Debug, Args)]
 pub struct PruneArgs {
     /// What the network may cost: a time (5ms, 800us), a share of the dense latency (50%), or a speed-up (2x).
-    #[arg(long, value_name = "BUDGET", required_unless_present = "budget_params")]
+    #[arg(long, value_name = "BUDGET", required_unless_present_any = ["budget_params", "scheme", "mapping"])]
     pub budget: Option<Budget>,
     /// What it may weigh instead: a share of its parameters (70%) or a number (250k). By magnitude, with no data and nothing measured; needs --epochs 0.
     #[arg(long, value_name = "SIZE", conflicts_with = "budget")]
@@ -31,6 +31,8 @@ pub struct PruneArgs {
     /// Shape of an input that the file leaves open (with --budget-params); may be repeated.
     #[arg(long, value_name = "NAME=D0,D1,…", requires = "budget_params")]
     pub shape: Vec<Shape>,
+    #[command(flatten)]
+    pub schemes: SchemeArgs,
     #[command(flatten)]
     pub job: JobArgs,
 }
@@ -195,7 +197,29 @@ impl PruneArgs {
     /// # Errors
     /// As [`JobArgs::settings`].
     pub fn settings(&self) -> Result<Settings> {
-        self.job.settings(self.budget.unwrap_or(defaults().budget))
+        self.job.settings(self.budget.unwrap_or(defaults().budget), self.job.choice.criterion)
+    }
+
+    /// The job of schemes and its settings; `None` where no schemes are asked for.
+    ///
+    /// # Errors
+    /// As [`JobArgs::settings`]; a mapping that cannot be read, a rate that its regularity cannot have.
+    pub fn scheme_job(&self) -> Result<Option<(Settings, SchemeJob)>> {
+        let Some(mapping) = self.schemes.mapping()? else { return Ok(None) };
+        let s = &self.schemes;
+        let job = SchemeJob {
+            mapping,
+            training: s.scheme_training,
+            budget: self.budget,
+            reorder: s.reorder_filters,
+            balanced: s.balanced,
+            penalty: s.penalty,
+            penalty_trials: s.penalty_trials,
+        };
+        // Units go by their norms; no saliency is collected.
+        let settings = self.job.settings(self.budget.unwrap_or(defaults().budget), Criterion::Magnitude)?;
+        job.check(&settings).map_err(|e| Failure::Usage(e.to_string()))?;
+        Ok(Some((settings, job)))
     }
 }
 
@@ -206,7 +230,7 @@ impl ParetoArgs {
     /// As [`JobArgs::settings`]; the largest budget is no share.
     pub fn settings(&self) -> Result<(Settings, f64)> {
         match self.to {
-            Budget::Share(to) => Ok((self.job.settings(self.from)?, to)),
+            Budget::Share(to) => Ok((self.job.settings(self.from, self.job.choice.criterion)?, to)),
             Budget::Seconds(_) => Err(Failure::Usage("--to is a share of the dense latency, such as 90%".into())),
         }
     }
@@ -217,7 +241,7 @@ impl JobArgs {
     ///
     /// # Errors
     /// Settings outside their range, by flag.
-    pub fn settings(&self, budget: Budget) -> Result<Settings> {
+    pub fn settings(&self, budget: Budget, criterion: Criterion) -> Result<Settings> {
         let base = defaults();
         let (c, t) = (&self.choice, &self.tuning);
         let adamw = Optimizer::AdamW { beta1: 0.9, beta2: 0.999, epsilon: 1e-8 };
@@ -246,7 +270,7 @@ impl JobArgs {
             latency_batch: c.latency_batch,
             method: c.method,
             solver: c.solver,
-            criterion: c.criterion,
+            criterion,
             steps: c.steps,
             step_batches: c.step_batches,
             chunk: c.chunk,

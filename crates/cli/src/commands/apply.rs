@@ -2,7 +2,7 @@
 
 use std::path::Path;
 
-use secateur::{PLAN_VERSION, Plan};
+use secateur::{PLAN_VERSION, Plan, SchemePlan};
 use serde::Serialize;
 
 use crate::arguments::{ApplyArgs, Shared};
@@ -31,6 +31,13 @@ pub fn run(a: &ApplyArgs, shared: &Shared) -> Result<()> {
     must_be_new(&a.out)?;
     if !a.plan.is_file() {
         return Err(Failure::at(&a.plan, "there is no such file; name the plan.json in the directory of a run"));
+    }
+    if secateur::read_json::<SchemePlan>(&a.plan).is_ok() {
+        return Err(Failure::at(
+            &a.plan,
+            "it is the plan of a job of schemes, which removes weights, not channels: give the network and the mapping to \
+             `secateur prune --mapping FILE.toml`",
+        ));
     }
     let plan: Plan = secateur::read_json(&a.plan)?;
     if plan.version > PLAN_VERSION {

@@ -11,6 +11,7 @@ mod placement;
 mod profile;
 mod prune;
 mod report;
+mod schemes;
 mod size;
 
 use crate::arguments::{Cli, Command};

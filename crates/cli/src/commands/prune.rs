@@ -1,7 +1,7 @@
 //! `prune` and `resume`.
 
 use crate::arguments::{PruneArgs, ResumeArgs, Shared};
-use crate::commands::{report, size};
+use crate::commands::{report, schemes, size};
 use crate::failure::Result;
 use crate::progress::Progress;
 use crate::{files, interrupt};
@@ -13,6 +13,9 @@ use crate::{files, interrupt};
 pub fn run(a: &PruneArgs, shared: &Shared) -> Result<()> {
     if let Some(budget) = a.budget_params {
         return size::run(a, budget, shared);
+    }
+    if let Some((settings, job)) = a.scheme_job()? {
+        return schemes::run(settings, job, &a.job.out, shared);
     }
     let settings = a.settings()?;
     // A mistyped name is found out before a run directory is made.
@@ -37,6 +40,10 @@ pub fn run(a: &PruneArgs, shared: &Shared) -> Result<()> {
 /// As [`secateur::resume`].
 pub fn resume(a: &ResumeArgs, shared: &Shared) -> Result<()> {
     interrupt::watch()?;
+    if secateur::is_scheme_run(&a.dir) {
+        let r = secateur::resume_schemes(&a.dir, Some(files::worker()?), &mut Progress::new(shared.quiet))?;
+        return schemes::print("resume", &r, &a.dir, shared);
+    }
     let r = secateur::resume(&a.dir, Some(files::worker()?), &mut Progress::new(shared.quiet))?;
     report::print("resume", &r, &a.dir, None, shared)
 }

@@ -4,6 +4,7 @@ mod survey;
 mod text;
 
 use graph::ops::Op;
+use graph::scheme::{SchemeLayer, read_schemes};
 use secateur::Analysis;
 
 use crate::arguments::{InspectArgs, Shared};
@@ -11,7 +12,7 @@ use crate::failure::Result;
 use crate::files::{load_model, shapes};
 use crate::output;
 
-use survey::Survey;
+use survey::{SchemeRow, Survey};
 
 /// Inspects.
 ///
@@ -21,7 +22,7 @@ pub fn run(a: &InspectArgs, shared: &Shared) -> Result<()> {
     let model = load_model(&a.model)?;
     let opset = model.opset();
     let (analysis, assumed) = Analysis::completed(model, &shapes(a.shapes.batch as usize, &a.shapes.shape))?;
-    let survey = Survey { assumed, ..Survey::of(&analysis, &a.model, opset) };
+    let survey = Survey { assumed, schemes: schemes(&analysis)?, ..Survey::of(&analysis, &a.model, opset) };
     if shared.json { output::json("inspect", &survey) } else { output::say(&text::render(&survey, a.all)) }
 }
 
@@ -36,4 +37,25 @@ fn kind(analysis: &Analysis, node: &graph::Node) -> String {
         Op::ConvTranspose(_) => format!("ConvTranspose {}", kernel(2)),
         other => other.name().to_owned(),
     }
+}
+
+/// The schemes that the file says its layers have, and whether they have them.
+fn schemes(a: &Analysis) -> Result<Vec<SchemeRow>> {
+    let layers = SchemeLayer::all(&a.graph, &a.facts);
+    let row = |s: graph::scheme::LayerScheme| {
+        let layer = layers.iter().find(|l| l.tensor == s.tensor);
+        let weights = layer.and_then(|l| a.facts.constant(l.weight)).and_then(graph::Tensor::to_f32).unwrap_or_default();
+        let broken = match layer {
+            None => Some("the network has no layer with this weight".to_owned()),
+            Some(l) => s.scheme.validate(&l.shape, &weights).err().map(|v| v.to_string()),
+        };
+        SchemeRow {
+            layer: layer.map_or_else(|| s.tensor.clone(), |l| l.name.clone()),
+            scheme: s.scheme,
+            weights: weights.len(),
+            kept: weights.iter().filter(|w| **w != 0.0).count(),
+            broken,
+        }
+    };
+    Ok(read_schemes(&a.model)?.into_iter().map(row).collect())
 }

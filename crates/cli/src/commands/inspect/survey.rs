@@ -32,6 +32,20 @@ pub struct Survey {
     pub branches: Vec<BranchRow>,
     /// Operators without a rule, by name, with how many nodes they are.
     pub opaque: BTreeMap<String, usize>,
+    /// Schemes that the file says its layers have.
+    pub schemes: Vec<SchemeRow>,
+}
+
+/// A layer with removed weights.
+#[derive(Debug, Serialize)]
+pub struct SchemeRow {
+    pub layer: String,
+    pub scheme: graph::scheme::Scheme,
+    pub weights: usize,
+    /// Those that are not zero.
+    pub kept: usize,
+    /// Where the weight does not have the scheme.
+    pub broken: Option<String>,
 }
 
 #[derive(Debug, Serialize)]
@@ -124,6 +138,7 @@ impl Survey {
             groups: a.groups.groups.iter().map(|g| group(a, g)).collect(),
             branches,
             opaque,
+            schemes: Vec::new(),
             layers: layers.into_iter().map(|(_, r)| r).collect(),
         }
     }

@@ -1,6 +1,6 @@
 //! The survey for people: the answer first, equal things summed up, tables that add up.
 
-use super::survey::{BranchRow, GroupRow, LayerRow, Survey};
+use super::survey::{BranchRow, GroupRow, LayerRow, SchemeRow, Survey};
 use crate::numbers::{count, operations, percent, thousands};
 use crate::output::table;
 
@@ -23,6 +23,9 @@ pub fn render(s: &Survey, all: bool) -> String {
     }
     if !s.layers.is_empty() {
         parts.push(format!("Layers\n{}", layers(s, all)));
+    }
+    if !s.schemes.is_empty() {
+        parts.push(format!("Schemes (weights that were removed are zeros)\n{}", schemes(&s.schemes, all)));
     }
     if !s.opaque.is_empty() {
         let list: Vec<String> = s.opaque.iter().map(|(n, k)| if *k == 1 { n.clone() } else { format!("{n} ({k} times)") }).collect();
@@ -192,4 +195,25 @@ fn layers(s: &Survey, all: bool) -> String {
     ));
     let second = if all { ["layer", "kind"] } else { ["kind", "layers"] };
     table(&[second[0], second[1], "parameters", "MACs", "of MACs"], &rows, if all { &[1] } else { &[] })
+}
+
+fn schemes(rows: &[SchemeRow], all: bool) -> String {
+    let items: Vec<&SchemeRow> = rows.iter().collect();
+    let sets = alike(&items, all, |r| (r.scheme.to_string(), r.broken.clone()));
+    let line = |name: String, n: usize, scheme: String, weights: usize, kept: usize, proof: String| {
+        let rate = format!("{:.2}", weights as f64 / kept.max(1) as f64);
+        vec![name, n.to_string(), scheme, thousands(weights as u64), thousands(kept as u64), rate, proof]
+    };
+    let sum = |set: &[&SchemeRow]| set.iter().fold((0, 0), |(w, k), r| (w + r.weights, k + r.kept));
+    let mut lines: Vec<Vec<String>> = sets
+        .iter()
+        .map(|set| {
+            let (weights, kept) = sum(set);
+            let proof = set[0].broken.as_ref().map_or_else(|| "proven".to_owned(), |b| format!("NOT SO: {b}"));
+            line(named(set, |r| &r.layer), set.len(), set[0].scheme.to_string(), weights, kept, proof)
+        })
+        .collect();
+    let (weights, kept) = sum(&items);
+    lines.push(line("total".into(), rows.len(), String::new(), weights, kept, String::new()));
+    table(&["layer", "layers", "scheme", "weights", "not zero", "rate", ""], &lines, &[2, 6])
 }

@@ -1,0 +1,266 @@
+//! How weights get to their schemes: at once, gradually, or under a penalty first.
+
+use std::cmp::Ordering;
+use std::collections::BTreeMap;
+
+use graph::Model;
+use graph::scheme::{Mask, Regularity, Threshold, Weighted, all_scores, global, valley};
+use serde::{Deserialize, Serialize};
+use train::sparse::{Constraint, Gradual, Masks, Reweighted, Target, bisect};
+use train::{Hooks, Network, Progress, Recipe};
+
+use super::work::Work;
+use crate::error::{Error, Result};
+use crate::learning::{CHECKPOINT_EVERY, Learning, REESTIMATION_BATCHES, Split, told};
+use crate::settings::SchemeTraining;
+
+/// Share of the steps after which a gradual training has arrived.
+const ARRIVED: f64 = 0.6;
+/// Projections on the way of a gradual training.
+const PROJECTIONS: usize = 20;
+/// Share of the steps that a reweighted training spends under the penalty.
+const PENALISED: f64 = 0.5;
+/// Times that the weights of the penalty are renewed.
+const RENEWALS: usize = 8;
+/// ε of the penalty: scores of trained units are some hundredths.
+const EPSILON: f64 = 1e-3;
+/// How near to the wanted compression a penalty must bring the valley of the histogram.
+const CLOSE: f64 = 0.05;
+/// λ is sought within this factor of what was given, to both sides.
+const REACH: f64 = 100.0;
+
+/// A network that has its schemes.
+pub(super) struct Trained {
+    pub model: Model,
+    /// By weight tensor.
+    pub masks: BTreeMap<String, Mask>,
+    /// Held-out accuracy with BatchNorm re-estimated, before the last training with fixed masks, percent.
+    pub holdout_before: Option<f64>,
+    /// Held-out accuracy in the end, percent.
+    pub holdout_after: Option<f64>,
+    /// λ of the penalty, where there was one.
+    pub penalty: Option<f64>,
+}
+
+/// A trial of the penalty, in the journal.
+#[derive(Debug, Serialize, Deserialize)]
+struct Trial {
+    lambda: f64,
+    /// Compression at the valley of the histogram; 1 where there is none.
+    compression: f64,
+    file: String,
+}
+
+impl Work<'_> {
+    /// Takes `start` to its schemes.
+    pub fn train(&mut self, start: &Model) -> Result<Trained> {
+        let steps = self.learning.as_ref().map_or(0, |l| l.steps(&self.settings));
+        match self.job.training {
+            SchemeTraining::OneShot => {
+                let masks = self.projected(start)?;
+                self.tune(start, masks, steps, None)
+            }
+            SchemeTraining::Gradual => self.gradual(start, steps),
+            SchemeTraining::Reweighted => {
+                let first = (steps as f64 * PENALISED).round() as usize;
+                let (model, lambda) = self.penalised(start, first)?;
+                let masks = self.thresholded(&model)?;
+                self.tune(&model, masks, steps - first, Some(lambda))
+            }
+        }
+    }
+
+    fn projected(&self, model: &Model) -> Result<BTreeMap<String, Mask>> {
+        let mask = |a: &super::mapping::Assigned| {
+            let weights = Self::weights(model, &a.layer)?;
+            Ok((a.layer.tensor.clone(), a.scheme.project(&weights, &a.layer.shape, self.balance())))
+        };
+        self.sparse().map(mask).collect()
+    }
+
+    /// Re-estimates BatchNorm and trains with the masks fixed.
+    fn tune(&mut self, start: &Model, masks: BTreeMap<String, Mask>, steps: usize, penalty: Option<f64>) -> Result<Trained> {
+        let mut model = Self::masked(start, &masks)?;
+        let Some(learning) = self.learning.clone() else {
+            return Ok(Trained { model, masks, holdout_before: None, holdout_after: None, penalty });
+        };
+        self.stage("re-estimating BatchNorm")?;
+        let mut network = Network::compile(&model)?;
+        let recipe = &self.settings.recipe;
+        let (batch, augment, seed) = (recipe.batch_size, &recipe.augment, self.settings.seed);
+        train::bn::reestimate(&mut network, learning.data(), REESTIMATION_BATCHES, batch, augment, seed)?;
+        network.write_back(&mut model)?;
+        let split = learning.choosing();
+        let holdout_before = self.run.journal.step("holdout before", || learning.accuracy(&model, split, None))?;
+        if steps == 0 {
+            return Ok(Trained { model, masks, holdout_before, holdout_after: holdout_before, penalty });
+        }
+        let mut held = Masks::new(&network, masks.clone())?;
+        let model = self.fitted("fine-tuning", "tuned.onnx", &model, &mut held, steps)?;
+        let holdout_after = self.run.journal.step("holdout after", || learning.accuracy(&model, split, None))?;
+        Ok(Trained { model, masks, holdout_before, holdout_after, penalty })
+    }
+
+    fn gradual(&mut self, start: &Model, steps: usize) -> Result<Trained> {
+        let targets: Vec<Target> =
+            self.sparse().map(|a| Target { tensor: a.layer.tensor.clone(), shape: a.layer.shape.clone(), scheme: a.scheme }).collect();
+        let every = (steps as f64 * ARRIVED / PROJECTIONS as f64).ceil() as usize;
+        let mut gradual = Gradual::new(targets.clone(), self.balance(), ARRIVED, every);
+        let model = self.fitted("training on the way to the schemes", "tuned.onnx", start, &mut gradual, steps)?;
+        // A training that was found done left its masks as zeros.
+        let masks = if gradual.masks().by_name().is_empty() { self.of_zeros(&model)? } else { gradual.masks().by_name().clone() };
+        let holdout_after = match self.learning.clone() {
+            Some(l) => self.run.journal.step("holdout after", || l.accuracy(&model, l.choosing(), None))?,
+            None => None,
+        };
+        Ok(Trained { model, masks, holdout_before: None, holdout_after, penalty: None })
+    }
+
+    /// The masks of a network that has its schemes: units of zeros are gone.
+    fn of_zeros(&self, model: &Model) -> Result<BTreeMap<String, Mask>> {
+        let mask = |a: &super::mapping::Assigned| {
+            let weights = Self::weights(model, &a.layer)?;
+            let found = if a.scheme.regularity == Regularity::Pattern {
+                Mask::of_non_zeros(&weights)
+            } else {
+                let units = a.scheme.regularity.units(&a.layer.shape);
+                let gone: Vec<bool> = units.scores(&weights).iter().map(|s| *s == 0.0).collect();
+                units.without(&gone)
+            };
+            Ok((a.layer.tensor.clone(), found))
+        };
+        self.sparse().map(mask).collect()
+    }
+
+    /// Trains under the penalty, at λ as given or as bisection finds it; with λ.
+    fn penalised(&mut self, start: &Model, steps: usize) -> Result<(Model, f64)> {
+        let given = self.job.penalty;
+        if self.job.penalty_trials == 0 {
+            return Ok((self.under_penalty(start, given, 0, steps)?, given));
+        }
+        let wanted = self.wanted();
+        let mut trials: Vec<Trial> = Vec::new();
+        let lambda = bisect(given / REACH..=given * REACH, self.job.penalty_trials, |lambda| -> Result<Ordering> {
+            let k = trials.len() + 1;
+            let name = format!("penalty trial {k}");
+            let trial: Trial = match self.run.journal.recall(&name)? {
+                Some(done) => done,
+                None => {
+                    let model = self.under_penalty(start, lambda, k, steps)?;
+                    let trial = Trial { lambda, compression: self.compression(&model)?, file: penalised_file(k) };
+                    self.run.journal.record(&name, &trial, 0.0)?;
+                    trial
+                }
+            };
+            self.note(format!("penalty {:.2e}: compression {:.2} at the valley, {wanted:.2} wanted", trial.lambda, trial.compression));
+            let off = trial.compression / wanted;
+            trials.push(trial);
+            Ok(if (off - 1.0).abs() <= CLOSE { Ordering::Equal } else { off.total_cmp(&1.0) })
+        })?;
+        // The trial at λ; where all were too weak, the strongest.
+        // Numbers that were in the journal come back rounded.
+        let at = |t: &&Trial| (t.lambda / lambda - 1.0).abs() < 1e-9;
+        let best = trials.iter().find(at).or_else(|| trials.iter().max_by(|a, b| a.lambda.total_cmp(&b.lambda)));
+        let best = best.ok_or_else(|| Error::Setting("--penalty-trials tried nothing".into()))?;
+        Ok((Model::load(self.run.file(&best.file)?)?, best.lambda))
+    }
+
+    fn under_penalty(&mut self, start: &Model, lambda: f64, trial: usize, steps: usize) -> Result<Model> {
+        let units = self.sparse().map(|a| (a.layer.tensor.clone(), a.scheme.regularity.units(&a.layer.shape))).collect();
+        let mut penalty = Reweighted::new(units, lambda, EPSILON, steps.div_ceil(RENEWALS));
+        self.fitted(&format!("training under the penalty {lambda:.2e}"), &penalised_file(trial), start, &mut penalty, steps)
+    }
+
+    /// Compression of all layers together that their schemes come to.
+    fn wanted(&self) -> f64 {
+        let (all, kept) = self.sparse().fold((0.0, 0.0), |(all, kept), a| {
+            let n = a.layer.weights() as f64;
+            (all + n, kept + n / a.scheme.rate)
+        });
+        all / kept
+    }
+
+    fn with_weights<T>(&self, model: &Model, work: impl FnOnce(&[Weighted]) -> T) -> Result<T> {
+        let weights: Vec<Vec<f32>> = self.sparse().map(|a| Self::weights(model, &a.layer)).collect::<Result<_>>()?;
+        let views: Vec<Weighted> = self
+            .sparse()
+            .zip(&weights)
+            .map(|(a, weights)| Weighted { weights, shape: &a.layer.shape, regularity: a.scheme.regularity })
+            .collect();
+        Ok(work(&views))
+    }
+
+    fn compression(&self, model: &Model) -> Result<f64> {
+        self.with_weights(model, |views| {
+            let Some(cut) = valley(&all_scores(views)) else { return 1.0 };
+            let masks = global(views, Threshold::Score(cut));
+            let all: usize = masks.iter().map(Mask::len).sum();
+            all as f64 / masks.iter().map(Mask::kept).sum::<usize>().max(1) as f64
+        })
+    }
+
+    /// One threshold for all layers, at the compression that the schemes come to; each layer's rate falls out.
+    fn thresholded(&mut self, model: &Model) -> Result<BTreeMap<String, Mask>> {
+        let masks = self.with_weights(model, |views| global(views, Threshold::Rate(self.wanted())))?;
+        let named: BTreeMap<String, Mask> = self.sparse().map(|a| a.layer.tensor.clone()).zip(masks).collect();
+        for a in self.assigned.iter_mut().filter(|a| !a.scheme.is_dense()) {
+            if let Some(mask) = named.get(&a.layer.tensor) {
+                a.scheme.rate = mask.rate();
+            }
+        }
+        // A layer of which nothing went is dense from here on.
+        let stays: Vec<String> = self.assigned.iter().filter(|a| a.scheme.is_dense()).map(|a| a.layer.tensor.clone()).collect();
+        Ok(named.into_iter().filter(|(name, _)| !stays.contains(name)).collect())
+    }
+
+    /// `start` trained for `steps` steps under `constraint`, left in `file`; found there if the journal says that it is done.
+    fn fitted(&mut self, what: &str, file: &str, start: &Model, constraint: &mut dyn Constraint, steps: usize) -> Result<Model> {
+        let step = format!("trained {file}");
+        if self.run.journal.recall::<usize>(&step)?.is_some() {
+            return Ok(Model::load(self.run.file(file)?)?);
+        }
+        self.stage(what)?;
+        let learning = self.learning.clone().ok_or_else(|| Error::Setting("training needs `--data`".into()))?;
+        let recipe: Recipe = learning.recipe_for(&self.settings, steps);
+        let checkpoint = self.run.file(&format!("{file}.checkpoint"))?;
+        let mut network = Network::compile(start)?;
+        let began = std::time::Instant::now();
+        let observer = self.observer();
+        let mut progress = |p: &Progress| told(observer, p);
+        let mut hooks = Hooks {
+            progress: Some(&mut progress),
+            checkpoint: Some((checkpoint.clone(), CHECKPOINT_EVERY)),
+            constraint: Some(constraint),
+            ..Hooks::default()
+        };
+        train::fit(&mut network, Some(learning.teacher()), learning.data(), &recipe, &mut hooks)?;
+        self.heed_stop()?;
+        let mut model = start.clone();
+        network.write_back(&mut model)?;
+        self.run.write_model(file, &model)?;
+        self.run.journal.record(&step, &steps, began.elapsed().as_secs_f64())?;
+        // It has served; what cannot be removed does no harm.
+        let _ = std::fs::remove_file(checkpoint);
+        Ok(model)
+    }
+}
+
+fn penalised_file(trial: usize) -> String {
+    format!("steps/penalised-{trial}.onnx")
+}
+
+impl Learning {
+    /// Training steps of the run.
+    fn steps(&self, settings: &crate::settings::Settings) -> usize {
+        (settings.recipe.epochs * self.steps_per_epoch(&settings.recipe) as f64).round() as usize
+    }
+}
+
+/// Test accuracy of a network, recorded.
+impl Work<'_> {
+    pub fn test_accuracy(&mut self, name: &str, model: &Model) -> Result<Option<f64>> {
+        let Some(learning) = self.learning.clone() else { return Ok(None) };
+        self.stage(&format!("test accuracy of the {name} network"))?;
+        self.run.journal.step(&format!("test accuracy {name}"), || learning.accuracy(model, Split::Test, None))
+    }
+}
