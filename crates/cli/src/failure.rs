@@ -29,6 +29,9 @@ pub enum Failure {
     /// Anything else, with where it happened and what to do.
     #[error("{0}")]
     Other(String),
+    /// Stopped by the user; what was done is kept.
+    #[error("{0}")]
+    Stopped(String),
     /// The result was written, but it does not meet the budget.
     #[error("{0}")]
     Budget(String),
@@ -68,6 +71,7 @@ impl Failure {
             Self::Usage(_) => exit::USAGE,
             Self::Budget(_) => exit::BUDGET,
             Self::Noise(_) => exit::NOISE,
+            Self::Stopped(_) => exit::INTERRUPTED,
             Self::Other(_) => exit::ERROR,
             Self::Library(e) => match e {
                 E::BelowFloor { .. } | E::BudgetNotReached { .. } => exit::BUDGET,

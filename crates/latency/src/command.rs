@@ -150,6 +150,11 @@ impl Runtime for CommandRuntime {
         RuntimeIdentity { name: "command".into(), version: program_fingerprint(&self.words[0]), provider: "command".into(), options }
     }
 
+    /// Whether the program gains time by weights that are zero is not known, so where they are is part of the key.
+    fn model_key(&self, model: &ModelBytes) -> Result<String, Error> {
+        model.sparsity_key()
+    }
+
     fn prepare(&self, model: &ModelBytes) -> Result<Box<dyn Prepared>, Error> {
         let start = Instant::now();
         let mut file = tempfile::Builder::new()

@@ -20,6 +20,13 @@ pub trait Genome {
 
     /// What a canonical genome costs.
     fn cost(&self, genes: &[usize]) -> f64;
+
+    /// Whether `option` may follow the genes `taken` before it. Every genome of legal options is canonical or has a canonical
+    /// form; a search that walks the genes in order ([`crate::policy`]) takes no others.
+    fn legal(&self, taken: &[usize], option: usize) -> bool {
+        let _ = (taken, option);
+        true
+    }
 }
 
 /// How to evolve.
@@ -44,6 +51,14 @@ pub struct Settings {
 impl Default for Settings {
     fn default() -> Self {
         Self { population: 50, elite: 10, mutants: 25, crossovers: 25, rate: 0.1, step: 0.8, seed: 0 }
+    }
+}
+
+impl Settings {
+    /// Nothing is inherited: every genome is drawn at random, within the budget and filling it. The control that a search has
+    /// to beat.
+    pub fn random(population: usize, seed: u64) -> Self {
+        Self { population, elite: 0, mutants: 0, crossovers: 0, seed, ..Self::default() }
     }
 }
 

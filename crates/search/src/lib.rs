@@ -12,6 +12,7 @@
 //! | [`lagrange`] | any [`Problem`], however wide its interaction graph | feasible, with a proven bound |
 //! | [`knapsack`] | ordered chunks per group, additive costs | optimal prefixes, or the published greedy programme |
 //! | [`evolution`] | genomes with a cost limit and a fitness that only the caller can compute | none; deterministic for a seed |
+//! | [`policy`] | genomes with legal options and a reward that only the caller can compute | none; deterministic for a seed |
 //! | [`pareto`] | – | which points no other point beats |
 //!
 //! All solvers are deterministic: the same problem gives the same answer, bit for bit, unless a
@@ -53,6 +54,7 @@ pub mod joint;
 pub mod knapsack;
 pub mod lagrange;
 pub mod pareto;
+pub mod policy;
 
 pub use error::Error;
 pub use problem::{Factor, Problem, Variable};

@@ -1,8 +1,8 @@
 //! Candidates scored without training: accuracy on held-out images with inherited weights and BatchNorm re-estimated
 //! (EagleEye, Li et al., ECCV 2020). One service for all methods.
 //!
-//! A [`Scorer`] takes a candidate as a value and gives a value back, so that one on another machine can stand where
-//! [`LocalScorer`] stands. The [`Evaluator`] in front of it scores nothing twice, records what was scored, and keeps several
+//! A [`Scorer`] takes a candidate as a value (a decision, or the schemes of a mapping) and gives a value back, so that one on
+//! another machine can stand where [`LocalScorer`] stands. The [`Evaluator`] in front of it scores nothing twice, records what was scored, and keeps several
 //! candidates in work at a time. Nothing here measures latency: that stays one at a time per device.
 
 use std::collections::HashMap;
@@ -28,8 +28,8 @@ pub struct Score {
     pub accuracy: f64,
 }
 
-/// Scores candidates; the same candidate always gets the same score.
-pub trait Scorer: Send + Sync {
+/// Scores candidates of type `C`; the same candidate always gets the same score.
+pub trait Scorer<C = NamedDecision>: Send + Sync {
     /// What the score depends on besides the candidate, as a key: weights, images, batches, seed.
     fn identity(&self) -> &str;
 
@@ -37,7 +37,7 @@ pub trait Scorer: Send + Sync {
     ///
     /// # Errors
     /// The candidate does not fit the network; the network cannot be run on the data.
-    fn score(&self, candidate: &NamedDecision) -> Result<Score>;
+    fn score(&self, candidate: &C) -> Result<Score>;
 }
 
 /// How much is looked at to score a candidate.
@@ -90,17 +90,25 @@ impl Scorer for LocalScorer {
         let decision = Decision::from_named(candidate, &self.base.groups, &self.base.graph)?;
         let mut network = Network::compile(&self.base.apply(&decision)?)?;
         let e = &self.effort;
-        self.pool.install(|| {
-            bn::reestimate(&mut network, &self.data, e.batches, e.batch_size, &e.augment, e.seed)?;
-            let a = train::evaluate(&network, &self.data, self.split, Some(e.images))?;
-            Ok(Score { loss: a.loss, accuracy: 100.0 * a.top1 })
-        })
+        self.pool.install(|| e.score(&mut network, &self.data, self.split))
     }
 }
 
-/// Scores candidates once, several at a time.
-pub struct Evaluator {
-    scorer: Box<dyn Scorer>,
+impl Effort {
+    /// Re-estimates the BatchNorm of `network` and scores it on `split` of `data`.
+    ///
+    /// # Errors
+    /// The network cannot be run on the data.
+    pub fn score(&self, network: &mut Network, data: &Dataset, split: Split) -> Result<Score> {
+        bn::reestimate(network, data, self.batches, self.batch_size, &self.augment, self.seed)?;
+        let a = train::evaluate(network, data, split, Some(self.images))?;
+        Ok(Score { loss: a.loss, accuracy: 100.0 * a.top1 })
+    }
+}
+
+/// Scores candidates of type `C` once, several at a time.
+pub struct Evaluator<C = NamedDecision> {
+    scorer: Box<dyn Scorer<C>>,
     workers: usize,
     known: HashMap<String, Score>,
     /// Candidates scored anew.
@@ -109,21 +117,21 @@ pub struct Evaluator {
     pub recalled: usize,
 }
 
-impl std::fmt::Debug for Evaluator {
+impl<C> std::fmt::Debug for Evaluator<C> {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         let Self { workers, scored, recalled, .. } = self;
         write!(f, "Evaluator {{ scorer: {}, workers: {workers}, scored: {scored}, recalled: {recalled} }}", self.scorer.identity())
     }
 }
 
-impl Evaluator {
+impl<C: Serialize + Sync> Evaluator<C> {
     /// Puts `workers` candidates in work at a time.
-    pub fn new(scorer: Box<dyn Scorer>, workers: usize) -> Self {
+    pub fn new(scorer: Box<dyn Scorer<C>>, workers: usize) -> Self {
         Self { scorer, workers: workers.max(1), known: HashMap::new(), scored: 0, recalled: 0 }
     }
 
-    fn key(&self, candidate: &NamedDecision) -> Result<String> {
-        let text = serde_json::to_string(candidate).map_err(|e| Error::Setting(format!("a decision cannot be written down: {e}")))?;
+    fn key(&self, candidate: &C) -> Result<String> {
+        let text = serde_json::to_string(candidate).map_err(|e| Error::Setting(format!("a candidate cannot be written down: {e}")))?;
         Ok(format!("score {} {}", self.scorer.identity(), &blake3::hash(text.as_bytes()).to_hex()[..24]))
     }
 
@@ -135,11 +143,11 @@ impl Evaluator {
     pub fn score_all(
         &mut self,
         journal: &Journal,
-        candidates: &[NamedDecision],
+        candidates: &[C],
         told: &mut dyn FnMut(usize, usize) -> ControlFlow<()>,
     ) -> Result<Option<Vec<Score>>> {
         let keys = candidates.iter().map(|c| self.key(c)).collect::<Result<Vec<_>>>()?;
-        let mut open: Vec<(&String, &NamedDecision)> = Vec::new();
+        let mut open: Vec<(&String, &C)> = Vec::new();
         for (key, candidate) in keys.iter().zip(candidates) {
             if self.known.contains_key(key) || open.iter().any(|(k, _)| *k == key) {
                 self.recalled += 1;
@@ -157,12 +165,7 @@ impl Evaluator {
     }
 
     /// False if `told` ended the work.
-    fn work(
-        &mut self,
-        journal: &Journal,
-        open: &[(&String, &NamedDecision)],
-        told: &mut dyn FnMut(usize, usize) -> ControlFlow<()>,
-    ) -> Result<bool> {
+    fn work(&mut self, journal: &Journal, open: &[(&String, &C)], told: &mut dyn FnMut(usize, usize) -> ControlFlow<()>) -> Result<bool> {
         let (next, stop) = (AtomicUsize::new(0), AtomicBool::new(false));
         let (scorer, known, scored) = (&*self.scorer, &mut self.known, &mut self.scored);
         std::thread::scope(|scope| {

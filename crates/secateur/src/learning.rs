@@ -13,7 +13,7 @@ use train::{GradView, Hooks, Mode, Network, Progress, Recipe};
 use crate::analysis::Analysis;
 use crate::choice::{Space, Values};
 use crate::error::{Error, Result};
-use crate::evaluator::{Effort, Evaluator, LocalScorer, Score};
+use crate::evaluator::{Evaluator, LocalScorer, Score};
 use crate::events::{Event, Observer};
 use crate::saliency::{Saliency, Sources, TaylorAccumulator};
 use crate::session::Session;
@@ -230,17 +230,9 @@ impl Session<'_> {
     /// There are no data; threads cannot be started.
     pub(crate) fn evaluator(&self, stage: &Stage) -> Result<Evaluator> {
         let Some(learning) = &self.learning else { return Err(Error::Setting("scoring candidates needs `--data`".into())) };
-        let s = &self.settings;
-        let cores = std::thread::available_parallelism().map_or(1, usize::from);
-        let workers = if s.workers == 0 { cores } else { s.workers };
-        let effort = Effort {
-            images: s.score_images,
-            batches: s.score_batches,
-            batch_size: s.recipe.batch_size,
-            augment: s.recipe.augment.clone(),
-            seed: s.seed,
-        };
-        let scorer = LocalScorer::new(stage.analysis.clone(), learning.data.clone(), learning.choosing(), effort, cores / workers)?;
+        let (workers, threads) = self.settings.scoring_threads();
+        let (data, split, effort) = (learning.data.clone(), learning.choosing(), self.settings.effort());
+        let scorer = LocalScorer::new(stage.analysis.clone(), data, split, effort, threads)?;
         Ok(Evaluator::new(Box::new(scorer), workers))
     }
 

@@ -18,6 +18,7 @@ mod evaluate;
 mod evaluator;
 mod events;
 mod learning;
+mod map;
 mod meeting;
 mod methods;
 mod plan;
@@ -39,13 +40,17 @@ pub use bench::{Bench, Probes, Relative, default_table};
 pub use budget::{Budget, ParseBudgetError, format_seconds};
 pub use choice::{GroupOptions, Space, Values, Widths, default_chunk, from_prefixes, joint_problem, linearised};
 pub use compare::{SolverRow, compare_solvers};
-pub use cost::{Calibration, Family, Features, Forecast, LatencyTable, LayerCosts, Macs, Measure, StageCosts, WidthRange, dense_layer};
+pub use cost::{
+    Calibration, Family, Features, Forecast, LatencyTable, LayerCosts, Macs, Measure, SchemeCurve, SchemeFamily, SchemeTable, StageCosts, WidthRange,
+    dense_layer,
+};
 pub use demo::{DemoReport, demo, residual_network};
 pub use error::{Error, Result};
 pub use evaluate::{Engine, evaluate};
 pub use evaluator::{Effort, Evaluator, LocalScorer, Score, Scorer};
 pub use events::{Event, Observer, Silent};
 pub use learning::{Learning, Split};
+pub use map::{EASY_CLASSES, MAP_VERSION, MapBy, MapReport, MapSettings, MappedLayer, Schemes, map};
 pub use methods::{FRONT_VERSION, Front, FrontPoint, geometric, pareto};
 pub use plan::{Cut, LayerWidth, PLAN_VERSION, Plan, file_hash};
 pub use prune::{Profile, apply, profile, prune, resume};

@@ -7,6 +7,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::budget::Budget;
 use crate::error::{Error, Result};
+use crate::evaluator::Effort;
 use crate::saliency::Criterion;
 
 /// How widths and branches are chosen.
@@ -201,6 +202,24 @@ impl Default for Settings {
 }
 
 impl Settings {
+    /// How much is looked at to score a candidate.
+    pub(crate) fn effort(&self) -> Effort {
+        Effort {
+            images: self.score_images,
+            batches: self.score_batches,
+            batch_size: self.recipe.batch_size,
+            augment: self.recipe.augment.clone(),
+            seed: self.seed,
+        }
+    }
+
+    /// Candidates scored at a time, and threads for each.
+    pub(crate) fn scoring_threads(&self) -> (usize, usize) {
+        let cores = std::thread::available_parallelism().map_or(1, usize::from);
+        let workers = if self.workers == 0 { cores } else { self.workers };
+        (workers, cores / workers)
+    }
+
     /// Checks what can be checked before anything is opened.
     ///
     /// # Errors

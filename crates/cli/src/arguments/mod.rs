@@ -1,5 +1,6 @@
 //! The command line: every flag is defined once, here; parsing, help and the configuration file follow from it.
 
+mod map;
 mod prune;
 mod schemes;
 mod target;
@@ -12,6 +13,7 @@ use train::data::{DataSpec, Normalization};
 
 use crate::files::Shape;
 
+pub use map::MapArgs;
 pub use prune::{ParetoArgs, PruneArgs};
 pub use schemes::SchemeArgs;
 pub use target::{RuntimeArgs, TargetArgs};
@@ -63,6 +65,8 @@ pub enum Command {
     Prune(Box<PruneArgs>),
     /// Accuracy against latency over a range of budgets, before any fine-tuning: which budget is worth asking for.
     Pareto(Box<ParetoArgs>),
+    /// Choose the pruning scheme that suits each layer: which weights are removed together, and how many; for `prune --mapping`.
+    Map(Box<MapArgs>),
     /// Apply a plan.json to a network of the structure it was made for.
     Apply(ApplyArgs),
     /// Go on with a run that was stopped or killed.
@@ -86,6 +90,7 @@ impl Command {
             Self::Eval(_) => "eval",
             Self::Prune(_) => "prune",
             Self::Pareto(_) => "pareto",
+            Self::Map(_) => "map",
             Self::Apply(_) => "apply",
             Self::Resume(_) => "resume",
             Self::Demo(_) => "demo",

@@ -255,7 +255,7 @@ impl JobArgs {
             label_smoothing: t.label_smoothing,
             clip_norm: (t.clip_norm > 0.0).then_some(t.clip_norm),
             distill: t.distill(),
-            augment: t.augment(self.data.data.as_ref()),
+            augment: augment(&t.augment, self.data.data.as_ref()),
             seed: self.seed,
             ..base.recipe
         };
@@ -303,14 +303,15 @@ impl TuningArgs {
         let share = if self.no_distill { 0.0 } else { self.distill };
         (share > 0.0).then_some(Distill { alpha: share, temperature: self.temperature })
     }
+}
 
-    fn augment(&self, data: Option<&DataSpec>) -> Augment {
-        match (self.augment.as_str(), data) {
-            ("cifar", _) | ("auto", Some(DataSpec::Cifar10(_))) => Augment::cifar(),
-            ("imagenet", _) | ("auto", Some(DataSpec::ImageFolder(_))) => Augment::imagenet(),
-            // The made-up images are not symmetric: a mirrored one may be of another class.
-            ("auto", Some(DataSpec::Synthetic { .. })) => Augment { flip: false, ..Augment::cifar() },
-            _ => Augment::none(),
-        }
+/// Changes of training images by name; `auto` goes by the data set.
+pub(super) fn augment(name: &str, data: Option<&DataSpec>) -> Augment {
+    match (name, data) {
+        ("cifar", _) | ("auto", Some(DataSpec::Cifar10(_))) => Augment::cifar(),
+        ("imagenet", _) | ("auto", Some(DataSpec::ImageFolder(_))) => Augment::imagenet(),
+        // The made-up images are not symmetric: a mirrored one may be of another class.
+        ("auto", Some(DataSpec::Synthetic { .. })) => Augment { flip: false, ..Augment::cifar() },
+        _ => Augment::none(),
     }
 }

@@ -5,6 +5,7 @@ mod demo;
 mod doctor;
 mod eval;
 mod inspect;
+mod map;
 mod measure;
 mod pareto;
 mod placement;
@@ -30,6 +31,7 @@ pub fn run(cli: &Cli) -> Result<()> {
         Command::Eval(a) => eval::run(a, shared),
         Command::Prune(a) => prune::run(a, shared),
         Command::Pareto(a) => pareto::run(a, shared),
+        Command::Map(a) => map::run(a, shared),
         Command::Apply(a) => apply::run(a, shared),
         Command::Resume(a) => prune::resume(a, shared),
         Command::Demo(a) => demo::run(a, shared),

@@ -1,10 +1,13 @@
 //! What a layer costs at given widths: multiply-accumulates, or latency on the target.
 
 mod calibration;
+mod schemes;
 mod table;
 
 pub use calibration::{Calibration, Features};
 pub(crate) use table::first_of_family;
+pub(crate) use schemes::{prune_tensor, weight as scheme_weight};
+pub use schemes::{LARGEST_RATE, SchemeCurve, SchemeFamily, SchemeTable};
 pub use table::{Family, LatencyTable, Measure, WidthRange};
 
 use std::collections::HashMap;

@@ -2,7 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 
-use graph::{Facts, Graph, Layer, Model};
+use graph::{Facts, Graph, Layer, Model, NodeId};
 use latency::{Measurement, ModelBytes, Probes};
 use serde::{Deserialize, Serialize};
 
@@ -65,11 +65,12 @@ impl LatencyTable {
         ranges: &[WidthRange],
         measure: Measure<'_>,
     ) -> Result<Self> {
+        let nodes: Vec<NodeId> = layers.iter().map(|l| l.node).collect();
         let mut families: Vec<(usize, Family)> = Vec::new();
         let mut by_first: HashMap<usize, usize> = HashMap::new();
         let mut layer_family = Vec::with_capacity(layers.len());
         let mut widths: Vec<(BTreeSet<usize>, BTreeSet<usize>)> = Vec::new();
-        for (first, range) in first_of_family(model, graph, facts, layers)?.into_iter().zip(ranges) {
+        for (first, range) in first_of_family(model, graph, facts, &nodes)?.into_iter().zip(ranges) {
             let family = *by_first.entry(first).or_insert_with(|| {
                 let node = graph.node(layers[first].node);
                 let diagonal = matches!(&node.op, graph::ops::Op::Conv(c) if c.group > 1);
@@ -152,17 +153,17 @@ impl LayerCosts for LatencyTable {
     }
 }
 
-/// For each layer the first that is equal to it but for its weights: both give the same single-layer model at their dense
-/// widths.
+/// For each of the layers at `nodes` the position of the first that is equal to it but for its weights: both give the same
+/// single-layer model at their dense widths.
 ///
 /// # Errors
 /// A single-layer model cannot be made.
-pub(crate) fn first_of_family(model: &Model, graph: &Graph, facts: &Facts, layers: &[Layer]) -> Result<Vec<usize>> {
+pub(crate) fn first_of_family(model: &Model, graph: &Graph, facts: &Facts, nodes: &[NodeId]) -> Result<Vec<usize>> {
     let mut by_model: HashMap<Vec<u8>, usize> = HashMap::new();
-    let mut first = Vec::with_capacity(layers.len());
-    for (l, layer) in layers.iter().enumerate() {
-        let (i, o, _) = dense_layer(graph, facts, layer.node);
-        let single = graph::layer_model(model, graph, facts, layer.node, i, o, true)?.to_bytes()?;
+    let mut first = Vec::with_capacity(nodes.len());
+    for (l, &node) in nodes.iter().enumerate() {
+        let (i, o, _) = dense_layer(graph, facts, node);
+        let single = graph::layer_model(model, graph, facts, node, i, o, true)?.to_bytes()?;
         first.push(*by_model.entry(single).or_insert(l));
     }
     Ok(first)

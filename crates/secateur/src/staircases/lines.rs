@@ -51,7 +51,8 @@ type Key = (usize, usize, (usize, usize), (usize, usize));
 
 /// All curves, and for every group that can be pruned the positions of those of its layers.
 pub(super) fn lines(analysis: &Analysis) -> Result<(Vec<Line>, Parts)> {
-    let model_of = first_of_family(&analysis.model, &analysis.graph, &analysis.facts, &analysis.layers)?;
+    let nodes: Vec<graph::NodeId> = analysis.layers.iter().map(|l| l.node).collect();
+    let model_of = first_of_family(&analysis.model, &analysis.graph, &analysis.facts, &nodes)?;
     let mut lines: Vec<Line> = Vec::new();
     let mut known: HashMap<Key, usize> = HashMap::new();
     let mut groups = Vec::new();
