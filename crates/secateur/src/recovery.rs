@@ -20,6 +20,12 @@ const REESTIMATION_BATCHES: usize = 100;
 /// Images per batch of the calibration inputs.
 const BATCH: usize = 32;
 
+/// Bytes that the values of both networks may take on all calibration inputs together.
+const MEMORY: usize = 3 << 30;
+
+/// Values of the largest size that are alive at a time, in both networks, roughly.
+const LIVE: usize = 8;
+
 /// A network on its way back, judged on held-out inputs.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Recovery {
@@ -135,7 +141,8 @@ impl Learning {
 
     /// Training inputs without augmentation, for least squares.
     fn calibration(&self, settings: &Settings) -> Result<Vec<train::data::Batch>> {
-        let images = settings.calibration_images.min(self.data().len(Split::Train));
+        let per_image = 4 * LIVE * self.teacher().largest_value()?.max(1);
+        let images = settings.calibration_images.min(self.data().len(Split::Train)).min((MEMORY / per_image).max(BATCH));
         let size = BATCH.min(images);
         let batches = self.data().epoch(Split::Train, size, &train::data::Augment::none(), settings.seed ^ 0x15c, 0, 0)?;
         Ok(batches.take(images.div_ceil(size.max(1))).collect::<train::Result<_>>()?)

@@ -260,6 +260,16 @@ impl Network {
         Ok(self.graph.outputs.len() == 1 && flat && output != input)
     }
 
+    /// Elements of the largest value that is computed for one image.
+    ///
+    /// # Errors
+    /// A graph whose shapes cannot be known.
+    pub fn largest_value(&self) -> Result<usize> {
+        let facts = self.facts(1)?;
+        let outputs = self.graph.nodes.iter().flat_map(|n| n.outputs.iter().flatten());
+        Ok(outputs.filter_map(|v| facts.shape(*v)).map(|s| s.iter().product()).max().unwrap_or(0))
+    }
+
     /// The planned steps; `folded` takes normalisations into the convolutions before them.
     pub(crate) fn steps(&self, folded: bool) -> &[Step] {
         if folded { &self.eval_steps } else { &self.train_steps }

@@ -180,7 +180,7 @@ pub struct TuningArgs {
     /// squares, too, without data on drawn inputs; none.
     #[arg(long, default_value_t = defaults().recover, value_parser = PossibleValuesParser::new(["none", "bn", "lsq"]).try_map(|s| s.parse::<Recover>()))]
     pub recover: Recover,
-    /// Training inputs that least squares are solved on.
+    /// Training inputs that least squares are solved on; fewer where the network's values would not fit into memory.
     #[arg(long, value_name = "N", default_value_t = defaults().calibration_images)]
     pub calibration_images: usize,
     /// Learn from the dense network, too: its share of the loss, 0 to 1 (1: no labels are used).
