@@ -38,3 +38,24 @@ fn what_does_not_go_together_is_refused() {
     p.run(&["prune", "m.onnx", "--budget-params", "5", "--epochs", "0", "--out", "o"]).refused(1, &["floor", "graph input"]);
     assert!(!p.path("o").exists());
 }
+
+#[test]
+fn without_data_the_weights_are_solved_for_on_drawn_inputs_and_that_is_said() {
+    let p = Place::new();
+    p.network("m.onnx");
+    let args =
+        ["prune", "m.onnx", "--budget-params", "70%", "--epochs", "0", "--recover", "lsq", "--preprocess", "unit", "--batch-size", "32"];
+    let ran = p.run(&[&args[..], &["--out", "solved"]].concat());
+    let text = &ran.done().out;
+    assert!(text.contains("inputs are drawn at random") && text.contains("agreement with the dense network"), "{text}");
+    assert!(text.contains("least squares") && !text.contains("accuracy"), "{text}");
+    let told = p.run(&["eval", "solved/pruned.onnx", "--against", "m.onnx", "--data", "drawn:100,7", "--preprocess", "unit", "--json"]);
+    let plain = p.run(&["prune", "m.onnx", "--budget-params", "70%", "--epochs", "0", "--out", "plain"]);
+    assert!(plain.done().out.contains("weights are as they were"));
+    let cut = p.run(&["eval", "plain/pruned.onnx", "--against", "m.onnx", "--data", "drawn:100,7", "--preprocess", "unit", "--json"]);
+    let loss = |v: serde_json::Value| v["loss"].as_f64().expect("a loss");
+    let (solved, cut) = (loss(told.done().json()), loss(cut.done().json()));
+    assert!(solved < cut, "{cut} → {solved}");
+    let refused = ["prune", "m.onnx", "--budget", "50%", "--data", "drawn", "--out", "o"];
+    p.run(&refused).refused(2, &["drawn inputs", "--epochs 0"]);
+}

@@ -6,7 +6,7 @@ mod support;
 use proptest::prelude::*;
 use secateur_graph::scheme::{
     Balance, Direction, Extent, KEPT_OF_KERNEL, LIBRARY, LayerScheme, Mask, Regularity, Scheme, SchemeLayer, Threshold, WeightShape,
-    Weighted, clear_schemes, global, read_schemes, reorder, valley, write_schemes,
+    Weighted, clear_schemes, global, masked_weights, read_schemes, reorder, valley, write_schemes,
 };
 use secateur_graph::{Facts, Graph, InputShapes, Model};
 use support::{Random, text};

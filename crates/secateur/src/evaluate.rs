@@ -1,4 +1,4 @@
-//! Accuracy of a network on labelled data, through the interpreter or through a runtime.
+//! Accuracy of a network on labelled data, through the interpreter or through a runtime, and agreement with another network.
 
 use graph::{InputShapes, Model};
 use latency::{TargetSpec, Tensor};
@@ -6,6 +6,7 @@ use train::Network;
 use train::data::{DataSpec, Dataset, Normalization, Options, Split};
 
 use crate::error::{Error, Result};
+use crate::evaluator::{Judge, Score};
 use crate::verify::model_bytes;
 
 /// What runs the network.
@@ -28,6 +29,7 @@ pub fn evaluate(model: &Model, data: &str, preprocess: &str, engine: &Engine, li
     let network = Network::compile(model)?;
     let normalization: Normalization = preprocess.parse()?;
     let data = Dataset::open(&data.parse::<DataSpec>()?, Options::for_network(&network, normalization)?)?;
+    data.need_labels()?;
     if let Some(&classes) = network.output_shape(1)?.last() {
         data.check_classes(classes)?;
     }
@@ -38,6 +40,20 @@ pub fn evaluate(model: &Model, data: &str, preprocess: &str, engine: &Engine, li
         }
         Engine::Runtime(spec) => through_runtime(model, &data, spec, limit),
     }
+}
+
+/// Agreement of `model` with `dense`, whose inputs and outputs it has, on (the first `limit` images of) the test split of `data`,
+/// and how many images that were; through the interpreter. Labels are not looked at.
+///
+/// # Errors
+/// Data that do not fit the network; networks of different outputs.
+pub fn agreement(model: &Model, dense: &Model, data: &str, preprocess: &str, limit: Option<usize>) -> Result<(Score, usize)> {
+    let reference = Network::compile(dense)?;
+    let options = Options::for_network(&reference, preprocess.parse()?)?;
+    let data = Dataset::open_without_labels(&data.parse()?, options)?;
+    let judge = Judge::new(Some(reference));
+    let n = limit.unwrap_or(usize::MAX).min(data.len(Split::Test));
+    Ok((judge.score(&Network::compile(model)?, &data, Split::Test, limit)?, n))
 }
 
 fn through_runtime(model: &Model, data: &Dataset, spec: &TargetSpec, limit: Option<usize>) -> Result<(f64, usize)> {

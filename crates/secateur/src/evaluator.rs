@@ -1,9 +1,10 @@
-//! Candidates scored without training: accuracy on held-out images with inherited weights and BatchNorm re-estimated
-//! (EagleEye, Li et al., ECCV 2020). One service for all methods.
+//! Candidates scored without training: accuracy (without labels: agreement with the dense network) on held-out images with
+//! inherited weights and BatchNorm re-estimated (EagleEye, Li et al., ECCV 2020). One service for all methods.
 //!
 //! A [`Scorer`] takes a candidate as a value (a decision, or the schemes of a mapping) and gives a value back, so that one on
-//! another machine can stand where [`LocalScorer`] stands. The [`Evaluator`] in front of it scores nothing twice, records what was scored, and keeps several
-//! candidates in work at a time. Nothing here measures latency: that stays one at a time per device.
+//! another machine can stand where [`LocalScorer`] stands. The [`Evaluator`] in front of it scores nothing twice, records what
+//! was scored, and keeps several candidates in work at a time. Nothing here measures latency: that stays one at a time per
+//! device.
 
 use std::collections::HashMap;
 use std::ops::ControlFlow;
@@ -19,13 +20,74 @@ use crate::analysis::Analysis;
 use crate::error::{Error, Result};
 use crate::run::Journal;
 
+/// What tells how good a network is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Figure {
+    /// Top-1 accuracy.
+    #[default]
+    Accuracy,
+    /// Agreement with the dense network ([`train::Agreement`]); used where there are no labels.
+    Agreement,
+}
+
+impl Figure {
+    /// In words.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Accuracy => "accuracy",
+            Self::Agreement => "agreement with the dense network",
+        }
+    }
+}
+
 /// How good a candidate is.
 #[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
 pub struct Score {
-    /// Mean cross-entropy on the held-out images.
+    /// Mean cross-entropy on the held-out images; without labels, the difference to the dense network's outputs.
     pub loss: f64,
-    /// Top-1 accuracy on them, percent.
-    pub accuracy: f64,
+    /// The figure, percent.
+    #[serde(alias = "accuracy")]
+    pub percent: f64,
+    /// What it is.
+    #[serde(default)]
+    pub figure: Figure,
+}
+
+/// Judges networks: by labels, or by the network that they are to imitate.
+#[derive(Debug, Clone)]
+pub struct Judge {
+    reference: Option<Network>,
+}
+
+impl Judge {
+    /// By labels, where there is no reference.
+    pub fn new(reference: Option<Network>) -> Self {
+        Self { reference }
+    }
+
+    /// What it tells.
+    pub fn figure(&self) -> Figure {
+        if self.reference.is_some() { Figure::Agreement } else { Figure::Accuracy }
+    }
+
+    /// Score on (the first `images` of) a part of `data`.
+    ///
+    /// # Errors
+    /// The network cannot be run on the data.
+    pub fn score(&self, network: &Network, data: &Dataset, split: Split, images: Option<usize>) -> Result<Score> {
+        let figure = self.figure();
+        Ok(match &self.reference {
+            Some(reference) => {
+                let a = train::agree(network, reference, data, split, images)?;
+                Score { loss: a.loss, percent: 100.0 * a.share, figure }
+            }
+            None => {
+                let a = train::evaluate(network, data, split, images)?;
+                Score { loss: a.loss, percent: 100.0 * a.top1, figure }
+            }
+        })
+    }
 }
 
 /// Scores candidates of type `C`; the same candidate always gets the same score.
@@ -61,23 +123,24 @@ pub struct LocalScorer {
     base: Analysis,
     data: Dataset,
     split: Split,
+    judge: Judge,
     effort: Effort,
     identity: String,
     pool: rayon::ThreadPool,
 }
 
 impl LocalScorer {
-    /// Candidates are cut out of `base` and scored on `split` of `data`, each with `threads` threads.
+    /// Candidates are cut out of `base` and scored on `split` of `data` by `judge`, each with `threads` threads.
     ///
     /// # Errors
     /// The model cannot be written; threads cannot be started.
-    pub fn new(base: Analysis, data: Dataset, split: Split, effort: Effort, threads: usize) -> Result<Self> {
+    pub fn new(base: Analysis, (data, split): (Dataset, Split), judge: Judge, effort: Effort, threads: usize) -> Result<Self> {
         let weights = blake3::hash(&base.model.to_bytes()?);
-        let what = format!("{} {:?} {:?}", weights.to_hex(), split, effort);
+        let what = format!("{} {:?} {:?} {:?}", weights.to_hex(), split, effort, judge.figure());
         let identity = blake3::hash(what.as_bytes()).to_hex()[..16].to_owned();
         let pool = rayon::ThreadPoolBuilder::new().num_threads(threads.max(1)).build();
         let pool = pool.map_err(|e| Error::Setting(format!("cannot start {threads} threads for scoring: {e}")))?;
-        Ok(Self { base, data, split, effort, identity, pool })
+        Ok(Self { base, data, split, judge, effort, identity, pool })
     }
 }
 
@@ -89,20 +152,18 @@ impl Scorer for LocalScorer {
     fn score(&self, candidate: &NamedDecision) -> Result<Score> {
         let decision = Decision::from_named(candidate, &self.base.groups, &self.base.graph)?;
         let mut network = Network::compile(&self.base.apply(&decision)?)?;
-        let e = &self.effort;
-        self.pool.install(|| e.score(&mut network, &self.data, self.split))
+        self.pool.install(|| self.effort.score(&mut network, &self.judge, &self.data, self.split))
     }
 }
 
 impl Effort {
-    /// Re-estimates the BatchNorm of `network` and scores it on `split` of `data`.
+    /// Re-estimates the BatchNorm of `network` and scores it by `judge` on `split` of `data`.
     ///
     /// # Errors
     /// The network cannot be run on the data.
-    pub fn score(&self, network: &mut Network, data: &Dataset, split: Split) -> Result<Score> {
+    pub fn score(&self, network: &mut Network, judge: &Judge, data: &Dataset, split: Split) -> Result<Score> {
         bn::reestimate(network, data, self.batches, self.batch_size, &self.augment, self.seed)?;
-        let a = train::evaluate(network, data, split, Some(self.images))?;
-        Ok(Score { loss: a.loss, accuracy: 100.0 * a.top1 })
+        judge.score(network, data, split, Some(self.images))
     }
 }
 
@@ -226,7 +287,7 @@ mod tests {
                 return Err(Error::Setting("bad candidate".into()));
             }
             self.0.lock().expect("lock").push(name.clone());
-            Ok(Score { loss: name.len() as f64, accuracy: 0.0 })
+            Ok(Score { loss: name.len() as f64, percent: 0.0, figure: Figure::Accuracy })
         }
     }
 

@@ -6,29 +6,31 @@ use std::ops::ControlFlow;
 use graph::{BranchId, Decision, InputShapes, Model, NamedDecision, Tensor};
 use serde::{Deserialize, Serialize};
 pub use train::data::Split;
-use train::data::{DataSpec, Dataset, Normalization, Options};
+use train::data::{DataSpec, Dataset, Normalization, Options, Texture};
 use train::schedule::Schedule;
-use train::{GradView, Hooks, Mode, Network, Progress, Recipe};
+use train::{GradView, Hooks, Imitation, Mode, Network, Progress, Recipe};
 
 use crate::analysis::Analysis;
 use crate::choice::{Space, Values};
 use crate::error::{Error, Result};
-use crate::evaluator::{Evaluator, LocalScorer, Score};
+use crate::evaluator::{Effort, Evaluator, Judge, LocalScorer, Score};
 use crate::events::{Event, Observer};
+use crate::plan::Cut;
+use crate::recovery::Recovery;
 use crate::saliency::{Saliency, Sources, TaylorAccumulator};
 use crate::session::Session;
-use crate::settings::{Method, Settings};
+use crate::settings::{LossKind, Method, Recover, Settings};
 use crate::stage::Stage;
 
 /// The data of a run, prepared for its network, and the dense network as teacher.
 #[derive(Debug, Clone)]
 pub struct Learning {
     data: Dataset,
+    dense: Model,
     teacher: Network,
+    judge: Judge,
+    drawn: Option<String>,
 }
-
-/// Mini-batches that BatchNorm statistics are re-estimated on.
-pub(crate) const REESTIMATION_BATCHES: usize = 100;
 
 /// Steps between two checkpoints.
 pub(crate) const CHECKPOINT_EVERY: usize = 50;
@@ -38,15 +40,28 @@ impl Learning {
     ///
     /// # Errors
     /// Data that are not there or do not fit the network.
-    pub fn open(spec: &str, settings: &Settings, dense: &Analysis) -> Result<Self> {
-        let teacher = Network::compile(&dense.model)?;
+    pub fn open(spec: &str, settings: &Settings, dense: &Model) -> Result<Self> {
+        let teacher = Network::compile(dense)?;
         let normalization: Normalization = settings.preprocess.parse()?;
         let options = Options { holdout: settings.holdout, seed: settings.seed, ..Options::for_network(&teacher, normalization)? };
-        let data = Dataset::open(&spec.parse::<DataSpec>()?, options)?;
-        if let Some(&classes) = teacher.output_shape(1)?.last() {
+        let mut drawn = None;
+        let data = match (spec.parse::<DataSpec>()?, settings.loss) {
+            (DataSpec::Drawn { count, seed }, _) => {
+                let matched = Texture::matched(&teacher, &options, seed)?;
+                let (texture, text) = texture_told(matched, &settings.preprocess);
+                drawn = Some(text);
+                Dataset::drawn(options, texture, count, seed)?
+            }
+            (spec, LossKind::Auto) => Dataset::open(&spec, options)?,
+            (spec, LossKind::Distill) => Dataset::open_without_labels(&spec, options)?,
+        };
+        if let Some(&classes) = teacher.output_shape(1)?.last()
+            && data.labelled()
+        {
             data.check_classes(classes)?;
         }
-        Ok(Self { data, teacher })
+        let judge = Judge::new((!data.labelled()).then(|| teacher.clone()));
+        Ok(Self { data, dense: dense.clone(), teacher, judge, drawn })
     }
 
     /// The data.
@@ -55,8 +70,39 @@ impl Learning {
     }
 
     /// The dense network.
+    pub fn dense(&self) -> &Model {
+        &self.dense
+    }
+
+    /// The dense network, compiled.
     pub(crate) fn teacher(&self) -> &Network {
         &self.teacher
+    }
+
+    /// What tells how good a network is.
+    pub fn judge(&self) -> &Judge {
+        &self.judge
+    }
+
+    /// What the inputs are, where they are drawn for want of data.
+    pub fn drawn(&self) -> Option<&str> {
+        self.drawn.as_deref()
+    }
+
+    /// Why BatchNorm statistics are not taken anew, where they are not.
+    pub fn keeps_statistics(&self) -> Option<&'static str> {
+        self.drawn.is_some().then_some("the recorded statistics come from real data, those of drawn inputs would be worse")
+    }
+
+    /// How much is looked at to score a candidate.
+    pub(crate) fn effort(&self, settings: &Settings) -> Effort {
+        Effort {
+            images: settings.score_images,
+            batches: if self.keeps_statistics().is_some() { 0 } else { settings.score_batches },
+            batch_size: settings.recipe.batch_size,
+            augment: settings.recipe.augment.clone(),
+            seed: settings.seed,
+        }
     }
 
     /// Whole mini-batches in one pass over the training split.
@@ -66,7 +112,8 @@ impl Learning {
 
     /// The run's recipe for `steps` steps.
     pub(crate) fn recipe_for(&self, settings: &Settings, steps: usize) -> Recipe {
-        Recipe { epochs: steps as f64 / self.steps_per_epoch(&settings.recipe).max(1) as f64, ..settings.recipe.clone() }
+        let epochs = steps as f64 / self.steps_per_epoch(&settings.recipe).max(1) as f64;
+        Recipe { epochs, imitate: !self.data.labelled(), ..settings.recipe.clone() }
     }
 
     /// The split to choose on: the held-out one, or the training data where nothing is held out.
@@ -74,19 +121,12 @@ impl Learning {
         if self.data.is_empty(Split::Holdout) { Split::Train } else { Split::Holdout }
     }
 
-    /// Top-1 accuracy in percent on (the first `limit` images of) a split.
+    /// Score on (the first `limit` images of) a split.
     ///
     /// # Errors
     /// The network cannot be run on the data.
-    pub fn accuracy(&self, model: &Model, split: Split, limit: Option<usize>) -> Result<Option<f64>> {
-        let network = Network::compile(model)?;
-        Ok(Some(100.0 * train::evaluate(&network, &self.data, split, limit)?.top1))
-    }
-
-    /// Mean cross-entropy on the first `images` of the split to choose on.
-    fn loss(&self, model: &Model, images: usize) -> Result<f64> {
-        let network = Network::compile(model)?;
-        Ok(train::evaluate(&network, &self.data, self.choosing(), Some(images))?.loss)
+    pub fn score(&self, model: &Model, split: Split, limit: Option<usize>) -> Result<Score> {
+        self.judge.score(&Network::compile(model)?, &self.data, split, limit)
     }
 
     /// Seconds that a run will take for its training, from the time of one step of the dense network.
@@ -103,6 +143,24 @@ impl Learning {
     }
 }
 
+/// The texture to draw, and what to tell of it.
+fn texture_told(matched: Option<(Texture, f64)>, preprocess: &str) -> (Texture, String) {
+    let texture = matched.map_or_else(Texture::default, |m| m.0);
+    let like = match matched {
+        Some((t, distance)) => format!(
+            "noise on several scales (roughness {}, contrast {}), the nearest of those tried to the statistics that BatchNorm recorded \
+             (distance {distance:.2} per channel)",
+            t.roughness, t.contrast
+        ),
+        None => format!("noise on several scales in the range of `{preprocess}`; the network recorded no statistics to match"),
+    };
+    let text = format!(
+        "there are no data: inputs are drawn at random, {like}. BatchNorm statistics stay as recorded, and what is told of agreement \
+         holds on drawn inputs"
+    );
+    (texture, text)
+}
+
 /// Passes a training step on, and a wish to stop back.
 pub(crate) fn told(observer: &mut dyn Observer, p: &Progress) -> ControlFlow<()> {
     observer.event(Event::Progress { done: p.step, total: p.steps, note: format!("loss {:.3}", p.loss) });
@@ -114,10 +172,20 @@ pub(crate) fn told(observer: &mut dyn Observer, p: &Progress) -> ControlFlow<()>
 pub struct Tuned {
     /// The network.
     pub model: Model,
-    /// Accuracy on the held-out split after re-estimating BatchNorm, before fine-tuning, percent.
+    /// Accuracy (or agreement) on the held-out split after recovery without gradients, percent.
     pub holdout_before: Option<f64>,
-    /// Accuracy on the held-out split after fine-tuning, percent.
+    /// The same after fine-tuning.
     pub holdout_after: Option<f64>,
+    /// What was tried before fine-tuning.
+    pub recovery: Vec<Recovery>,
+}
+
+/// What the journal keeps of the recovery.
+#[derive(Debug, Serialize, Deserialize)]
+struct RecoveryStep {
+    steps: Vec<Recovery>,
+    /// File of the network.
+    model: String,
 }
 
 /// What the journal keeps of a saliency step.
@@ -159,8 +227,9 @@ impl Session<'_> {
         let total = self.settings.step_batches;
         let mut network = Network::compile(&a.model)?;
         // Labels alone: against the network it was a moment ago, a distillation loss has no slope.
+        let labelled = learning.data.labelled();
         let recipe = Recipe {
-            distill: None,
+            distill: self.settings.recipe.distill.filter(|_| !labelled),
             schedule: Schedule::Constant,
             warmup_steps: 0,
             seed: self.settings.recipe.seed.wrapping_add(1 + step as u64),
@@ -175,9 +244,31 @@ impl Session<'_> {
             };
             taylor.add(groups, &product);
         };
-        let data = learning.data().clone();
+        let (data, teacher, drawn) = (learning.data().clone(), learning.teacher.clone(), learning.drawn.is_some());
         let observer = self.observer();
-        if moves {
+        if !data.labelled() {
+            // The dense network has nothing to learn from itself.
+            if moves && step > 0 {
+                let mut progress = |p: &Progress| told(observer, p);
+                let mut hooks = Hooks { progress: Some(&mut progress), ..Hooks::default() };
+                train::fit(&mut network, Some(&teacher), &data, &recipe, &mut hooks)?;
+            }
+            let how = Imitation::of(&teacher, &data, recipe.temperature(), recipe.seed)?;
+            // Statistics of drawn inputs are none to normalise by.
+            let mode = if drawn { Mode::Eval } else { Mode::Train };
+            let mut done = 0;
+            for epoch in 0.. {
+                for batch in data.epoch(Split::Train, recipe.batch_size, &recipe.augment, recipe.seed, epoch, 0)?.take(total - done) {
+                    let step = how.project(&network, &batch?, mode, recipe.seed.wrapping_add(done as u64))?;
+                    collect(&GradView { params: network.params(), gradients: &step.gradients, images: recipe.batch_size });
+                    done += 1;
+                    observer.event(Event::Progress { done, total, note: "projections of the outputs".into() });
+                }
+                if done >= total || observer.stop() {
+                    break;
+                }
+            }
+        } else if moves {
             let mut progress = |p: &Progress| told(observer, p);
             let mut hooks = Hooks { on_gradients: Some(&mut collect), progress: Some(&mut progress), ..Hooks::default() };
             train::fit(&mut network, None, &data, &recipe, &mut hooks)?;
@@ -209,7 +300,9 @@ impl Session<'_> {
         let images = self.settings.score_images;
         let base = {
             let Some(learning) = &self.learning else { return Ok(BTreeMap::new()) };
-            self.run.journal.step(&format!("damage {step} base"), || learning.loss(&stage.analysis.model, images))?
+            self.run.journal.step(&format!("damage {step} base"), || {
+                learning.score(&stage.analysis.model, learning.choosing(), Some(images)).map(|s| s.loss)
+            })?
         };
         let mut all = BTreeMap::new();
         for (k, &branch) in space.branches.iter().enumerate() {
@@ -218,7 +311,10 @@ impl Session<'_> {
             let decision = Decision { removed_branches: [branch].into(), ..Decision::keep_all() };
             let name = format!("damage {step} {}", stage.analysis.groups.branches[branch.index()].name);
             let Some(learning) = &self.learning else { break };
-            let loss = self.run.journal.step(&name, || learning.loss(&stage.analysis.apply(&decision)?, images))?;
+            let loss = self
+                .run
+                .journal
+                .step(&name, || learning.score(&stage.analysis.apply(&decision)?, learning.choosing(), Some(images)).map(|s| s.loss))?;
             all.insert(branch, (loss - base).max(0.0));
         }
         Ok(all)
@@ -231,8 +327,9 @@ impl Session<'_> {
     pub(crate) fn evaluator(&self, stage: &Stage) -> Result<Evaluator> {
         let Some(learning) = &self.learning else { return Err(Error::Setting("scoring candidates needs `--data`".into())) };
         let (workers, threads) = self.settings.scoring_threads();
-        let (data, split, effort) = (learning.data.clone(), learning.choosing(), self.settings.effort());
-        let scorer = LocalScorer::new(stage.analysis.clone(), data, split, effort, threads)?;
+        let part = (learning.data.clone(), learning.choosing());
+        let effort = learning.effort(&self.settings);
+        let scorer = LocalScorer::new(stage.analysis.clone(), part, learning.judge.clone(), effort, threads)?;
         Ok(Evaluator::new(Box::new(scorer), workers))
     }
 
@@ -288,31 +385,60 @@ impl Session<'_> {
         Ok(values)
     }
 
-    /// Re-estimates BatchNorm and fine-tunes what is left of the epochs, with checkpoints.
+    /// What `--recover` asks for, recorded.
+    fn recover(&mut self, model: &Model, cut: &Cut) -> Result<(Model, Vec<Recovery>)> {
+        self.stage(match self.settings.recover {
+            Recover::Lsq => "solving for the weights",
+            Recover::Bn => "re-estimating BatchNorm",
+            Recover::None => "scoring the network as it was cut",
+        })?;
+        if let Some(RecoveryStep { steps, model }) = self.run.journal.recall("recovered")? {
+            self.tell(Event::Recalled { what: "recovered".into() });
+            return Ok((Model::load(self.run.file(&model)?)?, steps));
+        }
+        let Some(learning) = &self.learning else { return Ok((model.clone(), Vec::new())) };
+        let shapes = InputShapes::batch(self.settings.latency_batch);
+        let began = std::time::Instant::now();
+        let found = learning.recover(model, |dense| cut.apply(dense, &shapes), &self.settings)?;
+        let file = "steps/recovered.onnx";
+        self.run.write_model(file, &found.model)?;
+        self.run.journal.record(
+            "recovered",
+            &RecoveryStep { steps: found.steps.clone(), model: file.into() },
+            began.elapsed().as_secs_f64(),
+        )?;
+        for r in &found.steps {
+            let (percent, figure, taken) = (r.score.percent, r.score.figure.name(), if r.taken { "; goes on" } else { "" });
+            self.tell(Event::Note { text: format!("{}: held-out {figure} {percent:.2} %, loss {:.4}{taken}", r.what, r.score.loss) });
+        }
+        Ok((found.model, found.steps))
+    }
+
+    /// Recovers the stage, which `cut` makes of the dense network, and fine-tunes what is left of the epochs, with checkpoints.
     ///
     /// # Errors
     /// Training diverges; the user stops.
-    pub(crate) fn fine_tune(&mut self, stage: &Stage, steps_spent: usize) -> Result<Tuned> {
-        self.stage("re-estimating BatchNorm")?;
-        let mut model = stage.analysis.model.clone();
-        let Some(learning) = &self.learning else { return Ok(Tuned { model, holdout_before: None, holdout_after: None }) };
+    pub(crate) fn fine_tune(&mut self, stage: &Stage, cut: &Cut, steps_spent: usize) -> Result<Tuned> {
+        if self.learning.is_none() {
+            let model = stage.analysis.model.clone();
+            return Ok(Tuned { model, holdout_before: None, holdout_after: None, recovery: Vec::new() });
+        }
+        let (mut model, recovery) = self.recover(&stage.analysis.model, cut)?;
+        let holdout_before = recovery.iter().find(|r| r.taken).map(|r| r.score.percent);
+        let Some(learning) = &self.learning else { return Err(Error::Setting("the data are gone".into())) };
         let (data, teacher, split) = (learning.data().clone(), learning.teacher.clone(), learning.choosing());
-        let mut network = Network::compile(&model)?;
-        let recipe = &self.settings.recipe;
-        train::bn::reestimate(&mut network, &data, REESTIMATION_BATCHES, recipe.batch_size, &recipe.augment, self.settings.seed)?;
-        network.write_back(&mut model)?;
-        let holdout_before = self.run.journal.step("holdout before", || learning.accuracy(&model, split, None))?;
         let all = (self.settings.recipe.epochs * learning.steps_per_epoch(&self.settings.recipe) as f64).round() as usize;
         let total = all.saturating_sub(steps_spent);
         if total == 0 {
-            return Ok(Tuned { model, holdout_before, holdout_after: holdout_before });
+            return Ok(Tuned { model, holdout_before, holdout_after: holdout_before, recovery });
         }
         if let Some(file) = self.run.journal.recall::<String>("fine-tuned")? {
             let model = Model::load(self.run.file(&file)?)?;
             let holdout_after = self.run.journal.recall("holdout after")?.flatten();
-            return Ok(Tuned { model, holdout_before, holdout_after });
+            return Ok(Tuned { model, holdout_before, holdout_after, recovery });
         }
         self.stage("fine-tuning")?;
+        let mut network = Network::compile(&model)?;
         let Some(learning) = &self.learning else { return Err(Error::Setting("the data are gone".into())) };
         let recipe = learning.recipe_for(&self.settings, total);
         let checkpoint = self.run.file("checkpoint.bin")?;
@@ -324,8 +450,8 @@ impl Session<'_> {
         network.write_back(&mut model)?;
         self.run.write_model("tuned.onnx", &model)?;
         let Some(learning) = &self.learning else { return Err(Error::Setting("the data are gone".into())) };
-        let holdout_after = self.run.journal.step("holdout after", || learning.accuracy(&model, split, None))?;
+        let holdout_after = self.run.journal.step("holdout after", || learning.score(&model, split, None).map(|s| Some(s.percent)))?;
         self.run.journal.record("fine-tuned", &"tuned.onnx", 0.0)?;
-        Ok(Tuned { model, holdout_before, holdout_after })
+        Ok(Tuned { model, holdout_before, holdout_after, recovery })
     }
 }

@@ -23,6 +23,7 @@ mod meeting;
 mod methods;
 mod plan;
 mod prune;
+mod recovery;
 mod report;
 mod rounding;
 mod run;
@@ -41,19 +42,20 @@ pub use budget::{Budget, ParseBudgetError, format_seconds};
 pub use choice::{GroupOptions, Space, Values, Widths, default_chunk, from_prefixes, joint_problem, linearised};
 pub use compare::{SolverRow, compare_solvers};
 pub use cost::{
-    Calibration, Family, Features, Forecast, LatencyTable, LayerCosts, Macs, Measure, SchemeCurve, SchemeFamily, SchemeTable, StageCosts, WidthRange,
-    dense_layer,
+    Calibration, Family, Features, Forecast, LatencyTable, LayerCosts, Macs, Measure, SchemeCurve, SchemeFamily, SchemeTable, StageCosts,
+    WidthRange, dense_layer,
 };
 pub use demo::{DemoReport, demo, residual_network};
 pub use error::{Error, Result};
-pub use evaluate::{Engine, evaluate};
-pub use evaluator::{Effort, Evaluator, LocalScorer, Score, Scorer};
+pub use evaluate::{Engine, agreement, evaluate};
+pub use evaluator::{Effort, Evaluator, Figure, Judge, LocalScorer, Score, Scorer};
 pub use events::{Event, Observer, Silent};
 pub use learning::{Learning, Split};
 pub use map::{EASY_CLASSES, MAP_VERSION, MapBy, MapReport, MapSettings, MappedLayer, Schemes, map};
 pub use methods::{FRONT_VERSION, Front, FrontPoint, geometric, pareto};
 pub use plan::{Cut, LayerWidth, PLAN_VERSION, Plan, file_hash};
 pub use prune::{Profile, apply, profile, prune, resume};
+pub use recovery::{Recovered, Recovery, kept_outputs};
 pub use report::{REPORT_VERSION, Report, Row};
 pub use rounding::{Rounding, Widened};
 pub use run::{Journal, Run, read_json};
@@ -62,7 +64,7 @@ pub use schemes::{
     Assigned, Mapping, ReorderedRow, SCHEME_REPORT_VERSION, SchemeJob, SchemeLatency, SchemePlan, SchemeReport, SchemeRow, is_scheme_run,
     prune_to_schemes, resume_schemes,
 };
-pub use settings::{Grid, Method, SchemeTraining, Settings, Solver};
+pub use settings::{Grid, LossKind, Method, Recover, SchemeTraining, Settings, Solver};
 pub use size::{GroupOutcome, ParseSizeError, SizeBudget, SizeCut, SizeReport, prune_to_size};
 pub use stage::Stage;
 pub use staircases::{Curve, GroupStaircase, MeasureWidths, Side, StaircaseOptions, Staircases, Timed, Width, single_layer};

@@ -7,6 +7,7 @@ use graph::{InputShapes, Model};
 use crate::analysis::Analysis;
 use crate::cost::LatencyTable;
 use crate::error::{Error, Result};
+use crate::evaluator::{Figure, Score};
 use crate::events::{Event, Observer};
 use crate::learning::Split;
 use crate::methods;
@@ -45,7 +46,7 @@ pub fn resume(out: &Path, worker: Option<latency::WorkerCommand>, observer: &mut
 
 fn execute(settings: Settings, run: Run, observer: &mut dyn Observer) -> Result<Report> {
     let mut session = Session::open(settings, run, observer)?;
-    let dense_accuracy = session.test_accuracy("dense", &session.dense.model.clone())?;
+    let dense_score = session.test_score("dense", &session.dense.model.clone())?;
     let started = std::time::Instant::now();
     let outcome = methods::run(&mut session)?;
     let search_s = started.elapsed().as_secs_f64();
@@ -53,12 +54,12 @@ fn execute(settings: Settings, run: Run, observer: &mut dyn Observer) -> Result<
     let plan = session.plan(stage, &outcome.latency, session.budget_s)?;
     session.run.write_json("plan.json", &plan)?;
 
-    let tuned = session.fine_tune(stage, outcome.steps_spent)?;
+    let tuned = session.fine_tune(stage, &plan.cut, outcome.steps_spent)?;
     session.stage("measuring the result")?;
     let latency = session.confirm("final", &tuned.model)?;
     let latency_s = latency.ratio * session.dense_s;
     let within = latency_s <= session.budget_s && latency_s >= session.budget_s * (1.0 - session.settings.tolerance);
-    let pruned_accuracy = session.test_accuracy("pruned", &tuned.model)?;
+    let pruned_score = session.test_score("pruned", &tuned.model)?;
     session.run.write_model("pruned.onnx", &tuned.model)?;
 
     let pruned = Analysis::new(tuned.model, &InputShapes::batch(session.settings.latency_batch))?;
@@ -66,13 +67,16 @@ fn execute(settings: Settings, run: Run, observer: &mut dyn Observer) -> Result<
         version: REPORT_VERSION,
         machine: latency::Machine::detect().to_string(),
         runtime: session.bench.runtime().identity().to_string(),
-        dense: row("dense", &session.dense, session.dense_s, dense_accuracy)?,
-        pruned: row("pruned", &pruned, latency_s, pruned_accuracy)?,
+        dense: row("dense", &session.dense, session.dense_s, dense_score)?,
+        pruned: row("pruned", &pruned, latency_s, pruned_score)?,
         budget_s: session.budget_s,
         latency,
         within_tolerance: within,
         predicted_s: outcome.predicted_s,
         rounding: outcome.rounding.clone(),
+        figure: session.learning.as_ref().map(|l| l.judge().figure()).unwrap_or_default(),
+        drawn: session.learning.as_ref().and_then(|l| l.drawn().map(str::to_owned)),
+        recovery: tuned.recovery,
         holdout_before: tuned.holdout_before,
         holdout_after: tuned.holdout_after,
         twin_checks: std::mem::take(&mut session.twin_checks),
@@ -89,24 +93,28 @@ fn execute(settings: Settings, run: Run, observer: &mut dyn Observer) -> Result<
     Ok(report)
 }
 
-fn row(name: &str, analysis: &Analysis, latency_s: f64, test_accuracy: Option<f64>) -> Result<Row> {
+fn row(name: &str, analysis: &Analysis, latency_s: f64, score: Option<Score>) -> Result<Row> {
     let costs = analysis.costs();
+    let of = |figure: Figure| score.filter(|s| s.figure == figure).map(|s| s.percent);
     Ok(Row {
         name: name.into(),
         latency_s,
         params: costs.params,
         macs: costs.macs,
         bytes: analysis.model.to_bytes()?.len() as u64,
-        test_accuracy,
+        test_accuracy: of(Figure::Accuracy),
+        test_agreement: of(Figure::Agreement),
     })
 }
 
 impl Session<'_> {
-    /// Accuracy on the test split, in percent, through the interpreter; recorded. `None` without labelled data.
-    fn test_accuracy(&mut self, name: &str, model: &Model) -> Result<Option<f64>> {
-        self.stage(&format!("test accuracy of the {name} network"))?;
+    /// Score on the test split, through the interpreter; recorded. `None` without data.
+    fn test_score(&mut self, name: &str, model: &Model) -> Result<Option<Score>> {
         let Some(learning) = &self.learning else { return Ok(None) };
-        self.run.journal.step(&format!("test accuracy {name}"), || learning.accuracy(model, Split::Test, None))
+        let figure = learning.judge().figure().name();
+        self.stage(&format!("test {figure} of the {name} network"))?;
+        let Some(learning) = &self.learning else { return Ok(None) };
+        self.run.journal.step(&format!("test score {name}"), || learning.score(model, Split::Test, None).map(Some))
     }
 }
 

@@ -5,13 +5,15 @@ use serde::{Deserialize, Serialize};
 use crate::bench::{Probes, Relative};
 use crate::budget::format_seconds;
 use crate::error::{Error, Result};
+use crate::evaluator::Figure;
 use crate::plan::LayerWidth;
+use crate::recovery::Recovery;
 use crate::rounding::Rounding;
 use crate::settings::Settings;
 use crate::verify::TwinCheck;
 
 /// Version of the report's form.
-pub const REPORT_VERSION: u32 = 2;
+pub const REPORT_VERSION: u32 = 3;
 
 /// One network's numbers.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -28,6 +30,8 @@ pub struct Row {
     pub bytes: u64,
     /// Accuracy on the test split, in percent; `None` without labelled data.
     pub test_accuracy: Option<f64>,
+    /// Agreement with the dense network on the test split, in percent; `None` with labelled data.
+    pub test_agreement: Option<f64>,
 }
 
 /// The result of a run.
@@ -55,9 +59,15 @@ pub struct Report {
     pub predicted_s: f64,
     /// What right-edge rounding did.
     pub rounding: Rounding,
-    /// Accuracy on the held-out split right after cutting, with BatchNorm re-estimated, percent.
+    /// What networks were judged by.
+    pub figure: Figure,
+    /// What the inputs were, where they were drawn for want of data.
+    pub drawn: Option<String>,
+    /// What was tried before fine-tuning, with the held-out figures.
+    pub recovery: Vec<Recovery>,
+    /// The figure on the held-out split after that, percent.
     pub holdout_before: Option<f64>,
-    /// Accuracy on the held-out split after fine-tuning, percent.
+    /// The figure on the held-out split after fine-tuning, percent.
     pub holdout_after: Option<f64>,
     /// Agreement of every network that was cut with its masked twin.
     pub twin_checks: Vec<TwinCheck>,
@@ -85,7 +95,7 @@ impl Report {
         let broken = |e: minijinja::Error| Error::Setting(format!("the report's template is broken: {e:#}"));
         env.add_template("report.html", include_str!("report.html")).map_err(broken)?;
         let page = env.get_template("report.html").map_err(broken)?;
-        page.render(minijinja::context! { r => minijinja::value::Serde(self) }).map_err(broken)
+        page.render(minijinja::context! { figure => self.figure.name(), r => minijinja::value::Serde(self) }).map_err(broken)
     }
 }
 

@@ -52,7 +52,10 @@ impl<'a> Session<'a> {
         let model = Model::load(&settings.model)?;
         let dense = Analysis::new(model, &InputShapes::batch(settings.latency_batch))?;
         dense.need_prunable()?;
-        let learning = settings.data.as_ref().map(|d| Learning::open(d, &settings, &dense)).transpose()?;
+        let learning = settings.data().map(|d| Learning::open(d, &settings, &dense.model)).transpose()?;
+        if let Some(text) = learning.as_ref().and_then(Learning::drawn) {
+            observer.event(Event::Note { text: text.to_owned() });
+        }
         let target: TargetSpec = settings.target.parse()?;
         let table = settings.table.clone().unwrap_or_else(default_table);
         let mut bench = Bench::open(&target, settings.worker.clone(), &table, settings.latency_batch)?;
@@ -194,7 +197,8 @@ impl<'a> Session<'a> {
             self.observer.event(Event::Progress { done: (k * 3 + batch.len()).min(count), total: count, note: "sub-networks".into() });
         }
         let fit = Calibration::fit(&points);
-        let text = format!("table calibrated on {} networks: error {:.1} % on those left out of the fit", fit.points, 100.0 * fit.relative_error);
+        let text =
+            format!("table calibrated on {} networks: error {:.1} % on those left out of the fit", fit.points, 100.0 * fit.relative_error);
         self.observer.event(Event::Note { text });
         Ok(fit)
     }

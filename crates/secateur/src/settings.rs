@@ -7,7 +7,6 @@ use serde::{Deserialize, Serialize};
 
 use crate::budget::Budget;
 use crate::error::{Error, Result};
-use crate::evaluator::Effort;
 use crate::saliency::Criterion;
 
 /// How widths and branches are chosen.
@@ -68,6 +67,30 @@ pub enum SchemeTraining {
     Reweighted,
 }
 
+/// What is done to a cut network before it is fine-tuned, or instead of that.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Recover {
+    /// Nothing.
+    None,
+    /// BatchNorm statistics are taken anew.
+    #[default]
+    Bn,
+    /// Layers are fitted to the dense network's by least squares, too; the best on held-out inputs goes on.
+    Lsq,
+}
+
+/// What is learnt from.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum LossKind {
+    /// Labels mixed with the dense network's outputs; those alone where the data have no labels.
+    #[default]
+    Auto,
+    /// The dense network's outputs alone: labels are not looked at, neither for training nor for choosing.
+    Distill,
+}
+
 macro_rules! named {
     ($type:ident, $what:literal, $($variant:ident = $name:literal),*) => {
         impl FromStr for $type {
@@ -91,6 +114,8 @@ macro_rules! named {
 named!(Method, "method", Halp = "halp", Uniform = "uniform", Flops = "flops", Archtree = "archtree", Lacp = "lacp", Auto = "auto");
 named!(Grid, "grid of widths", Chunk = "chunk", Kept = "kept", All = "all");
 named!(SchemeTraining, "training to a scheme", OneShot = "one-shot", Gradual = "gradual", Reweighted = "reweighted");
+named!(Recover, "recovery", None = "none", Bn = "bn", Lsq = "lsq");
+named!(LossKind, "loss", Auto = "auto", Distill = "distill");
 named!(Solver, "solver", Published = "published", Exact = "exact", Joint = "joint");
 
 /// Everything a run depends on besides the machine.
@@ -99,7 +124,7 @@ named!(Solver, "solver", Published = "published", Exact = "exact", Joint = "join
 pub struct Settings {
     /// The dense network.
     pub model: PathBuf,
-    /// Data, as `cifar10:DIR`, `imagefolder:DIR`, `npz:FILE` or `synthetic`; none for pruning without data.
+    /// Data, as `cifar10:DIR`, `imagefolder:DIR`, `npz:FILE`, `synthetic` or `drawn`; none for pruning without data.
     pub data: Option<String>,
     /// Preprocessing preset of the network.
     pub preprocess: String,
@@ -148,6 +173,12 @@ pub struct Settings {
     pub workers: usize,
     /// Networks measured to calibrate the latency table.
     pub calibration_networks: usize,
+    /// What is learnt from.
+    pub loss: LossKind,
+    /// What is done to the cut network before fine-tuning.
+    pub recover: Recover,
+    /// Training inputs that least squares are solved on.
+    pub calibration_images: usize,
     /// Share of the training data held out for choosing.
     pub holdout: f64,
     /// Fine-tuning.
@@ -191,6 +222,9 @@ impl Default for Settings {
             score_batches: 16,
             workers: 0,
             calibration_networks: 12,
+            loss: LossKind::default(),
+            recover: Recover::default(),
+            calibration_images: 512,
             holdout: 0.1,
             recipe: train::Recipe { distill: Some(train::loss::Distill { alpha: 0.9, temperature: 4.0 }), ..train::Recipe::cifar(3.0) },
             seed: 0,
@@ -202,22 +236,17 @@ impl Default for Settings {
 }
 
 impl Settings {
-    /// How much is looked at to score a candidate.
-    pub(crate) fn effort(&self) -> Effort {
-        Effort {
-            images: self.score_images,
-            batches: self.score_batches,
-            batch_size: self.recipe.batch_size,
-            augment: self.recipe.augment.clone(),
-            seed: self.seed,
-        }
-    }
-
     /// Candidates scored at a time, and threads for each.
     pub(crate) fn scoring_threads(&self) -> (usize, usize) {
         let cores = std::thread::available_parallelism().map_or(1, usize::from);
         let workers = if self.workers == 0 { cores } else { self.workers };
         (workers, cores / workers)
+    }
+
+    /// The data of the run: least squares without data and without training are solved on drawn inputs.
+    pub fn data(&self) -> Option<&str> {
+        let drawn = (self.recover == Recover::Lsq && self.recipe.epochs == 0.0).then_some("drawn");
+        self.data.as_deref().or(drawn)
     }
 
     /// Checks what can be checked before anything is opened.
@@ -240,9 +269,18 @@ impl Settings {
         range("--population", self.population as f64, 4.0, 10_000.0)?;
         range("--generations", self.generations as f64, 1.0, 10_000.0)?;
         range("--latency-batch", self.latency_batch as f64, 1.0, 4096.0)?;
-        if self.data.is_none() && (self.recipe.epochs > 0.0 || self.criterion.needs_gradients()) {
+        range("--calibration-images", self.calibration_images as f64, 1.0, 1e6)?;
+        let drawn = self.data().is_some_and(|d| d.starts_with("drawn"));
+        if drawn && self.recipe.epochs > 0.0 {
             return Err(Error::Setting(
-                "fine-tuning and Taylor saliency need data: give `--data`, or `--epochs 0 --criterion magnitude`".into(),
+                "drawn inputs serve to solve for weights, not to train on: give `--data`, or `--epochs 0 --recover lsq`".into(),
+            ));
+        }
+        if self.data().is_none() && (self.recipe.epochs > 0.0 || self.criterion.needs_gradients()) {
+            return Err(Error::Setting(
+                "fine-tuning and Taylor saliency need data: give `--data`, or `--epochs 0` with `--recover lsq` (on drawn inputs) or \
+                 `--criterion magnitude`"
+                    .into(),
             ));
         }
         Ok(())

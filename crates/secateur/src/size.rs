@@ -16,7 +16,11 @@ use crate::analysis::Analysis;
 use crate::choice::{Space, Values, Widths, joint_problem};
 use crate::cost::LayerCosts;
 use crate::error::{Error, Result};
+use crate::learning::Learning;
+use crate::plan::Cut;
+use crate::recovery::Recovery;
 use crate::saliency::{Criterion, Saliency, Sources};
+use crate::settings::Settings;
 use crate::verify::{TwinCheck, compare_at};
 
 /// Parameters that may stay: `70%` of the network's, or a number of them (`250k`, `1.5M`, `80000`).
@@ -115,6 +119,12 @@ pub struct SizeReport {
     pub groups: Vec<GroupOutcome>,
     /// What was cut.
     pub cut: NamedDecision,
+    /// What was tried to recover the network, where that was asked for.
+    #[serde(default)]
+    pub recovery: Vec<Recovery>,
+    /// What the inputs for that were, where they were drawn for want of data.
+    #[serde(default)]
+    pub drawn: Option<String>,
 }
 
 /// What [`prune_to_size`] makes.
@@ -126,6 +136,23 @@ pub struct SizeCut {
     pub twin: Model,
     /// What was done.
     pub report: SizeReport,
+}
+
+impl SizeCut {
+    /// Recovers the smaller network on the data of `settings`, without gradients; `dense` is what it was cut from.
+    ///
+    /// # Errors
+    /// Data that do not fit; a network that cannot be run on them.
+    pub fn recover(&mut self, dense: &Model, shapes: &InputShapes, settings: &Settings) -> Result<()> {
+        let Some(data) = settings.data() else { return Ok(()) };
+        let learning = Learning::open(data, settings, dense)?;
+        let (cut, shapes) = (Cut { steps: vec![self.report.cut.clone()] }, at(shapes, &self.report.assumed));
+        let found = learning.recover(&self.model, |dense| cut.apply(dense, &shapes), settings)?;
+        self.model = found.model;
+        self.report.recovery = found.steps;
+        self.report.drawn = learning.drawn().map(str::to_owned);
+        Ok(())
+    }
 }
 
 /// Cuts `model` to `budget`. `runtimes` are asked in order to run the masked-twin check; the first that can run the network
@@ -169,6 +196,8 @@ pub fn prune_to_size(model: Model, budget: SizeBudget, shapes: &InputShapes, run
         checks,
         groups: dense.groups.groups.iter().map(outcome).collect(),
         cut: decision.to_named(&dense.groups, &dense.graph),
+        recovery: Vec::new(),
+        drawn: None,
     };
     Ok(SizeCut { model: smaller, twin, report })
 }

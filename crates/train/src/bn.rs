@@ -1,12 +1,8 @@
 //! Statistics of batch normalisation outside the training pass.
 
-use burn_backend::DType;
-use burn_flex::Flex;
-
 use crate::data::{Augment, Dataset, Split};
 use crate::error::Result;
 use crate::network::{Mode, Network};
-use crate::tensors;
 
 /// `scale·(x − mean)/√(variance + epsilon) + shift` as `a·x + b`, per channel.
 pub fn affine(scale: &[f32], shift: &[f32], mean: &[f32], variance: &[f32], epsilon: f32) -> (Vec<f32>, Vec<f32>) {
@@ -36,11 +32,7 @@ pub fn reestimate(network: &mut Network, data: &Dataset, batches: usize, batch_s
     let mut epoch = 0;
     while used < batches {
         for batch in data.epoch(Split::Train, batch_size, augment, seed, epoch, 0)?.take(batches - used) {
-            let batch = batch?;
-            let params = network.params().iter().map(|p| tensors::from_f32::<Flex>(&p.shape, p.values.clone(), DType::F32)).collect();
-            let inputs = vec![tensors::from_f32::<Flex>(&batch.shape, batch.inputs, DType::F32)];
-            let pass = network.pass::<Flex>(inputs, params, Mode::Train, DType::F32, &[], 0)?;
-            for (index, statistics) in pass.statistics {
+            for (index, statistics) in network.statistics(&batch?, Mode::Train)? {
                 let unbiased = statistics.count as f64 / (statistics.count.max(2) - 1) as f64;
                 let (mean, variance) = &mut sums[index];
                 mean.iter_mut().zip(&statistics.mean).for_each(|(s, m)| *s += f64::from(*m));

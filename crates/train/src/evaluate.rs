@@ -34,10 +34,22 @@ pub fn outputs(network: &Network, batch: &Batch) -> Result<Vec<f32>> {
 }
 
 pub(crate) fn outputs_on<B: Kernels>(network: &Network, batch: &Batch) -> Result<Vec<f32>> {
+    Ok(all_outputs_on::<B>(network, batch)?.into_iter().next().unwrap_or_default())
+}
+
+/// All graph outputs on a batch, in evaluation mode.
+///
+/// # Errors
+/// Inputs that do not fit the network.
+pub fn all_outputs(network: &Network, batch: &Batch) -> Result<Vec<Vec<f32>>> {
+    all_outputs_on::<Flex>(network, batch)
+}
+
+fn all_outputs_on<B: Kernels>(network: &Network, batch: &Batch) -> Result<Vec<Vec<f32>>> {
     let params = network.params().iter().map(|p| tensors::from_f32::<B>(&p.shape, p.values.clone(), DType::F32)).collect();
     let inputs = vec![tensors::from_f32::<B>(&batch.shape, batch.inputs.clone(), DType::F32)];
     let pass = network.pass::<B>(inputs, params, Mode::Eval, DType::F32, &[], 0)?;
-    Ok(pass.outputs.into_iter().next().map(tensors::to_f32::<B>).unwrap_or_default())
+    Ok(pass.outputs.into_iter().map(tensors::to_f32::<B>).collect())
 }
 
 /// Position of the highest value.
@@ -48,8 +60,9 @@ pub(crate) fn best(row: &[f32]) -> usize {
 /// Accuracy on `split`, or on its first `limit` images.
 ///
 /// # Errors
-/// Data that do not decode or do not fit the network.
+/// Data that do not decode, do not fit the network or have no labels.
 pub fn evaluate(network: &Network, data: &Dataset, split: Split, limit: Option<usize>) -> Result<Accuracy> {
+    data.need_labels()?;
     let (mut right, mut loss, mut n) = (0usize, 0.0, 0usize);
     for batch in data.in_order(split, BATCH, limit) {
         let batch = batch?;

@@ -8,7 +8,8 @@ use crate::backward::{GradView, backward};
 use crate::checkpoint::Checkpoint;
 use crate::data::{Dataset, Split};
 use crate::error::{Error, Result};
-use crate::evaluate::{best, outputs};
+use crate::evaluate::{all_outputs, best, outputs};
+use crate::imitation::Imitation;
 use crate::network::{Mode, Network};
 use crate::optim::{State, clip};
 use crate::recipe::Recipe;
@@ -30,7 +31,7 @@ pub struct Progress {
     pub rate: f32,
     /// Loss of this batch.
     pub loss: f64,
-    /// Share of this batch's images that were right.
+    /// Share of this batch's images that were right; 0 without labels.
     pub accuracy: f64,
     /// Time since training began (in this process).
     pub elapsed: Duration,
@@ -47,7 +48,7 @@ pub struct FitReport {
     pub dropped: usize,
     /// Mean loss over the last epoch (or what there was of it).
     pub loss: f64,
-    /// Share of right training images over the last epoch.
+    /// Share of right training images over the last epoch; 0 without labels.
     pub accuracy: f64,
     /// Seconds spent in this process.
     pub seconds: f64,
@@ -88,7 +89,13 @@ pub fn fit(network: &mut Network, teacher: Option<&Network>, data: &Dataset, rec
         data.epoch(Split::Train, recipe.batch_size, &recipe.augment, recipe.seed, 0, 0)?;
     }
     let total = (recipe.epochs * per_epoch as f64).round() as usize;
-    if !recipe.mean_squared {
+    let imitation = match teacher.filter(|_| recipe.imitate) {
+        Some(teacher) => Some(Imitation::of(teacher, data, recipe.temperature(), recipe.seed)?),
+        None if recipe.imitate => return Err(Error::Recipe("imitation needs a network to imitate; give a teacher".into())),
+        None => None,
+    };
+    if !recipe.mean_squared && imitation.is_none() {
+        data.need_labels()?;
         let width = network.output_shape(1)?.iter().skip(1).product();
         data.check_classes(width)?;
     }
@@ -124,11 +131,14 @@ pub fn fit(network: &mut Network, teacher: Option<&Network>, data: &Dataset, rec
         for batch in data.epoch(Split::Train, recipe.batch_size, &recipe.augment, recipe.seed, epoch as u64, skip)? {
             let batch = batch?;
             let targets = match teacher {
-                Some(teacher) if recipe.distill.is_some() || recipe.mean_squared => Some(outputs(teacher, &batch)?),
+                Some(teacher) if !recipe.imitate && (recipe.distill.is_some() || recipe.mean_squared) => Some(outputs(teacher, &batch)?),
                 _ => None,
             };
             let seed = recipe.seed.wrapping_add(done as u64);
-            let mut step = backward(network, &batch, &objective, targets.as_deref(), Mode::Train, seed)?;
+            let mut step = match (&imitation, teacher) {
+                (Some(i), Some(teacher)) => i.backward(network, &batch, &all_outputs(teacher, &batch)?, Mode::Train, seed)?,
+                _ => backward(network, &batch, &objective, targets.as_deref(), Mode::Train, seed)?,
+            };
             let rate = recipe.schedule.rate(recipe.lr, done, total, recipe.warmup_steps);
             done += 1;
             let finite = step.loss.is_finite() && step.gradients.iter().flatten().all(|g| g.is_finite());

@@ -14,7 +14,7 @@ pub struct Loss {
 }
 
 /// Softmax of one row, computed in `f64` after subtracting the maximum.
-fn softmax(row: &[f32], temperature: f64) -> Vec<f64> {
+pub(crate) fn softmax(row: &[f32], temperature: f64) -> Vec<f64> {
     let top = row.iter().fold(f64::NEG_INFINITY, |m, x| m.max(f64::from(*x)));
     let powers: Vec<f64> = row.iter().map(|x| ((f64::from(*x) - top) / temperature).exp()).collect();
     let sum: f64 = powers.iter().sum();

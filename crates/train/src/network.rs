@@ -249,13 +249,34 @@ impl Network {
         Ok(facts.need_shape(&self.graph, *v)?.to_vec())
     }
 
+    /// It has one output `[N, K]` (`K ≥ 2`, further axes of size 1) that is not of its input's shape: a classifier, as far as
+    /// the graph tells.
+    ///
+    /// # Errors
+    /// A shape that cannot be known.
+    pub fn classifies(&self) -> Result<bool> {
+        let (input, output) = (self.input_shape(1)?, self.output_shape(1)?);
+        let flat = output.len() >= 2 && output[1] >= 2 && output[2..].iter().all(|&d| d == 1);
+        Ok(self.graph.outputs.len() == 1 && flat && output != input)
+    }
+
+    /// Elements of the largest value that is computed for one image.
+    ///
+    /// # Errors
+    /// A graph whose shapes cannot be known.
+    pub fn largest_value(&self) -> Result<usize> {
+        let facts = self.facts(1)?;
+        let outputs = self.graph.nodes.iter().flat_map(|n| n.outputs.iter().flatten());
+        Ok(outputs.filter_map(|v| facts.shape(*v)).map(|s| s.iter().product()).max().unwrap_or(0))
+    }
+
     /// The planned steps; `folded` takes normalisations into the convolutions before them.
     pub(crate) fn steps(&self, folded: bool) -> &[Step] {
         if folded { &self.eval_steps } else { &self.train_steps }
     }
 
     /// The only reader of `v`, if it is not an output.
-    fn only_reader(&self, v: ValueId) -> Option<&Node> {
+    pub(crate) fn only_reader(&self, v: ValueId) -> Option<&Node> {
         let value = self.graph.value(v);
         match value.consumers.as_slice() {
             [(node, _)] if !value.is_output => Some(self.graph.node(*node)),
@@ -381,6 +402,13 @@ impl Network {
             Tensor::f32(shape, tensors::to_f32::<B>(t))
         };
         Ok((pass.outputs.into_iter().map(back).collect(), pass.values.into_iter().map(back).collect()))
+    }
+
+    /// Statistics of a batch at every normalisation, by position in [`Network::running`].
+    pub(crate) fn statistics(&self, batch: &crate::data::Batch, mode: Mode) -> Result<Vec<(usize, BatchStatistics)>> {
+        let params = self.params.iter().map(|p| tensors::from_f32::<Flex>(&p.shape, p.values.clone(), DType::F32)).collect();
+        let inputs = vec![tensors::from_f32::<Flex>(&batch.shape, batch.inputs.clone(), DType::F32)];
+        Ok(self.pass::<Flex>(inputs, params, mode, DType::F32, &[], 0)?.statistics)
     }
 
     /// One pass with given parameters.

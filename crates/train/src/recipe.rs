@@ -34,6 +34,8 @@ pub struct Recipe {
     pub distill: Option<Distill>,
     /// Mean squared error instead of classification.
     pub mean_squared: bool,
+    /// Towards all outputs of the teacher and nothing else ([`crate::Imitation`]): no labels are used.
+    pub imitate: bool,
     /// Changes of the images.
     pub augment: Augment,
     /// Of shuffling, augmentation and Dropout.
@@ -54,6 +56,7 @@ impl Default for Recipe {
             clip_norm: Some(5.0),
             distill: None,
             mean_squared: false,
+            imitate: false,
             augment: Augment::none(),
             seed: 0,
         }
@@ -73,6 +76,11 @@ impl Recipe {
         } else {
             Objective::Classify { smoothing: self.label_smoothing, distill: self.distill }
         }
+    }
+
+    /// Softening of outputs in distillation.
+    pub fn temperature(&self) -> f32 {
+        self.distill.map_or(4.0, |d| d.temperature)
     }
 
     /// # Errors

@@ -46,6 +46,24 @@ impl<'a, B: Kernels> Run<'a, B> {
         self.values[v.index()].clone()
     }
 
+    /// Puts a value back that a node to be run again has read.
+    pub fn restore(&mut self, v: ValueId, tensor: FloatTensor<B>) {
+        self.values[v.index()] = Some(tensor);
+        let reads = &mut self.reads[v.index()];
+        *reads = reads.saturating_add(1);
+    }
+
+    /// Keeps a value no longer than for `reads` more reads.
+    pub fn release(&mut self, v: ValueId, reads: u32) {
+        if self.network.graph.value(v).is_output {
+            return;
+        }
+        self.reads[v.index()] = reads;
+        if reads == 0 {
+            self.values[v.index()] = None;
+        }
+    }
+
     /// Reads a value: computed, or a constant of the graph.
     pub fn read(&mut self, node: &Node, v: ValueId) -> Result<FloatTensor<B>> {
         let i = v.index();

@@ -154,3 +154,64 @@ proptest! {
         prop_assert_eq!(skipped, fourth);
     }
 }
+
+#[test]
+fn images_need_no_labels_and_say_so_where_labels_are_wanted() {
+    use npyz::WriterBuilder as _;
+    let dir = tempfile::tempdir().unwrap();
+    for i in 0..10 {
+        image::RgbImage::from_pixel(32, 32, image::Rgb([20 * i, 1, 2])).save(dir.path().join(format!("{i}.png"))).unwrap();
+    }
+    let data = Dataset::open(&DataSpec::ImageFolder(dir.path().into()), options([3, 32, 32])).unwrap();
+    assert!(!data.labelled());
+    assert_eq!([Split::Train, Split::Holdout, Split::Test].map(|s| data.len(s)), [6, 2, 2]);
+    let batch = data.batch(Split::Train, 0..6).unwrap();
+    assert_eq!((batch.len(), batch.labels.len(), batch.inputs.len()), (6, 0, 6 * 3072));
+    assert!(data.check_classes(2).is_ok());
+    let error = data.need_labels().unwrap_err().to_string();
+    assert!(error.contains("no labels") && error.contains("labels.csv"), "{error}");
+
+    let file = dir.path().join("x.npz");
+    let mut npz = npyz::npz::NpzWriter::create(&file).unwrap();
+    for (name, n) in [("x", 10u64), ("x_test", 4)] {
+        let mut writer = npz.array(name, Default::default()).unwrap().default_dtype().shape(&[n, 3]).begin_nd().unwrap();
+        writer.extend((0..n * 3).map(|v| v as f32)).unwrap();
+        writer.finish().unwrap();
+    }
+    drop(npz);
+    let data = Dataset::open(&DataSpec::Npz(file), Options { holdout: 0.0, ..options([1, 1, 3]) }).unwrap();
+    assert!(!data.labelled());
+    assert_eq!((data.len(Split::Train), data.len(Split::Test)), (10, 4));
+    assert_eq!(data.batch(Split::Test, 1..2).unwrap().inputs, [3.0, 4.0, 5.0]);
+
+    // What has labels can be read as if it had none.
+    let spec: DataSpec = "synthetic:20,10,4".parse().unwrap();
+    let with = Dataset::open(&spec, options([3, 32, 32])).unwrap();
+    let without = Dataset::open_without_labels(&spec, options([3, 32, 32])).unwrap();
+    assert!(with.labelled() && !without.labelled() && without.classes() == 0);
+    assert_eq!(with.batch(Split::Train, 0..4).unwrap().inputs, without.batch(Split::Train, 0..4).unwrap().inputs);
+}
+
+#[test]
+fn drawn_inputs_have_the_contrast_and_roughness_asked_for() {
+    use secateur_train::data::Texture;
+    let draw = |texture, seed| Dataset::drawn(options([3, 32, 32]), texture, 40, seed).unwrap().batch(Split::Train, 0..20).unwrap();
+    // Standard deviation of images, and mean step between neighbours as a share of it.
+    let look = |roughness, contrast| {
+        let batch = draw(Texture { roughness, contrast }, 1);
+        let (mut deviation, mut step) = (0.0, 0.0);
+        for plane in batch.inputs.chunks_exact(1024) {
+            let mean = plane.iter().sum::<f32>() / 1024.0;
+            deviation += (plane.iter().map(|v| (v - mean).powi(2)).sum::<f32>() / 1024.0).sqrt();
+            step += plane.chunks_exact(32).flat_map(|r| r.windows(2)).map(|w| (w[0] - w[1]).abs()).sum::<f32>() / 992.0;
+        }
+        (deviation / 60.0, step / deviation)
+    };
+    let ((low, smooth), (high, rough)) = (look(0.4, 30.0), look(1.0, 60.0));
+    assert!(low > 5.0 && high > 1.5 * low && rough > 2.0 * smooth, "{low} {high} {smooth} {rough}");
+    assert_eq!(draw(Texture::default(), 3), draw(Texture::default(), 3));
+    assert_ne!(draw(Texture::default(), 3), draw(Texture::default(), 4));
+    for text in ["drawn:5", "drawn:x", "drawn:30,1,1"] {
+        assert!(text.parse::<DataSpec>().is_err(), "{text}");
+    }
+}

@@ -111,13 +111,14 @@ pub struct ShapeArgs {
     pub shape: Vec<Shape>,
 }
 
-/// Labelled images and how the network wants them.
+/// Images and how the network wants them.
 #[derive(Debug, Args)]
 pub struct DataArgs {
-    /// Labelled data: cifar10:DIR (binary records), imagefolder:DIR (one folder per class, or labels.csv), npz:FILE (x and y), synthetic[:TRAIN,TEST[,SEED]].
+    /// Data: cifar10:DIR (binary records), imagefolder:DIR (one folder per class, or a flat one with or without labels.csv), npz:FILE (x, and y where
+    /// there are labels), synthetic[:TRAIN,TEST[,SEED]], drawn[:N[,SEED]] (random inputs, for --recover lsq).
     #[arg(long, value_name = "SPEC")]
     pub data: Option<DataSpec>,
-    /// How pixels become inputs: imagenet ((x/255-mean)/std), raw255 (0…255), unit (0…1), tf (-1…1), bgr-caffe (BGR minus 104, 117, 123).
+    /// How pixels become inputs: imagenet ((x/255-mean)/std), raw255 (0…255), unit (0…1), bgr-unit, tf (-1…1), bgr-caffe (BGR minus 104, 117, 123).
     #[arg(long, value_name = "NAME", default_value_t = secateur::Settings::default().preprocess, value_parser = preprocess)]
     pub preprocess: String,
 }
@@ -205,6 +206,9 @@ pub struct EvalArgs {
     pub model: PathBuf,
     #[command(flatten)]
     pub data: DataArgs,
+    /// Tell the agreement with this network, from which it was cut, instead of the accuracy; labels are not looked at.
+    #[arg(long, value_name = "DENSE.onnx", conflicts_with = "runtime")]
+    pub against: Option<PathBuf>,
     /// Runtime to run it on: engine, tract, ort. Without it, the interpreter that also trains.
     #[arg(long, value_name = "RUNTIME")]
     pub runtime: Option<latency::TargetSpec>,

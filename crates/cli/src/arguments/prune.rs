@@ -4,7 +4,7 @@ use std::path::PathBuf;
 
 use clap::Args;
 use clap::builder::{PossibleValuesParser, TypedValueParser};
-use secateur::{Budget, Criterion, Grid, Method, SchemeJob, Settings, SizeBudget, Solver};
+use secateur::{Budget, Criterion, Grid, LossKind, Method, Recover, SchemeJob, Settings, SizeBudget, Solver};
 use train::data::{Augment, DataSpec};
 use train::loss::Distill;
 use train::optim::Optimizer;
@@ -22,7 +22,7 @@ pub struct PruneArgs {
     /// What the network may cost: a time (5ms, 800us), a share of the dense latency (50%), or a speed-up (2x).
     #[arg(long, value_name = "BUDGET", required_unless_present_any = ["budget_params", "scheme", "mapping"])]
     pub budget: Option<Budget>,
-    /// What it may weigh instead: a share of its parameters (70%) or a number (250k). By magnitude, with no data and nothing measured; needs --epochs 0.
+    /// What it may weigh instead: a share of its parameters (70%) or a number (250k). By magnitude, nothing measured, data only to recover; needs --epochs 0.
     #[arg(long, value_name = "SIZE", conflicts_with = "budget")]
     pub budget_params: Option<SizeBudget>,
     /// Write the masked twin (twin.onnx), too, to compare the result with it in other tools (with --budget-params).
@@ -150,7 +150,7 @@ pub struct ChoiceArgs {
 #[derive(Debug, Args)]
 #[command(next_help_heading = "Fine-tuning")]
 pub struct TuningArgs {
-    /// Passes over the training data in all, those during pruning included; 0: none (BatchNorm is still re-estimated).
+    /// Passes over the training data in all, those during pruning included; 0: none (--recover still applies).
     #[arg(long, value_name = "N", default_value_t = defaults().recipe.epochs)]
     pub epochs: f64,
     /// Images per training step.
@@ -174,6 +174,17 @@ pub struct TuningArgs {
     /// Largest norm of the gradients; 0: no limit.
     #[arg(long, value_name = "NORM", default_value_t = defaults().recipe.clip_norm.unwrap_or(0.0))]
     pub clip_norm: f32,
+    /// auto: labels mixed with the dense network's outputs, those alone where the data have no labels; distill: those alone, labels
+    /// are not looked at (neither to choose: by agreement with the dense network).
+    #[arg(long, default_value_t = defaults().loss, value_parser = PossibleValuesParser::new(["auto", "distill"]).try_map(|s| s.parse::<LossKind>()))]
+    pub loss: LossKind,
+    /// Before fine-tuning, or instead with --epochs 0: bn: BatchNorm re-estimated; lsq: layers fitted to the dense network's by least
+    /// squares, too, without data on drawn inputs; none.
+    #[arg(long, default_value_t = defaults().recover, value_parser = PossibleValuesParser::new(["none", "bn", "lsq"]).try_map(|s| s.parse::<Recover>()))]
+    pub recover: Recover,
+    /// Training inputs that least squares are solved on; fewer where the network's values would not fit into memory.
+    #[arg(long, value_name = "N", default_value_t = defaults().calibration_images)]
+    pub calibration_images: usize,
     /// Learn from the dense network, too: its share of the loss, 0 to 1 (1: no labels are used).
     #[arg(long, value_name = "SHARE", default_value_t = defaults().recipe.distill.map_or(0.0, |d| d.alpha), overrides_with = "no_distill")]
     pub distill: f32,
@@ -242,6 +253,16 @@ impl JobArgs {
     /// # Errors
     /// Settings outside their range, by flag.
     pub fn settings(&self, budget: Budget, criterion: Criterion) -> Result<Settings> {
+        let settings = self.unchecked(budget, criterion)?;
+        settings.check().map_err(|e| Failure::Usage(e.to_string()))?;
+        Ok(settings)
+    }
+
+    /// The same, not yet checked as a whole.
+    ///
+    /// # Errors
+    /// A recipe that makes no sense.
+    pub fn unchecked(&self, budget: Budget, criterion: Criterion) -> Result<Settings> {
         let base = defaults();
         let (c, t) = (&self.choice, &self.tuning);
         let adamw = Optimizer::AdamW { beta1: 0.9, beta2: 0.999, epsilon: 1e-8 };
@@ -260,7 +281,7 @@ impl JobArgs {
             ..base.recipe
         };
         recipe.check().map_err(|e| Failure::Usage(e.to_string()))?;
-        let settings = Settings {
+        Ok(Settings {
             model: self.model.clone(),
             data: self.data.data.as_ref().map(ToString::to_string),
             preprocess: self.data.preprocess.clone(),
@@ -286,15 +307,16 @@ impl JobArgs {
             generations: c.generations,
             seeds: c.seeds,
             calibration_networks: c.calibration_networks,
+            loss: t.loss,
+            recover: t.recover,
+            calibration_images: t.calibration_images,
             holdout: t.holdout,
             recipe,
             seed: self.seed,
             table: c.table.clone(),
             patience_s: c.patience,
             worker: Some(files::worker()?),
-        };
-        settings.check().map_err(|e| Failure::Usage(e.to_string()))?;
-        Ok(settings)
+        })
     }
 }
 

@@ -92,8 +92,8 @@ fn text(r: &MapReport, out: &Path) -> String {
     if let (Some(dense), Some(score)) = (r.dense_score, r.score) {
         lines.push(format!(
             "held out {:.2} % (dense {:.2} %), loss {:.3} (dense {:.3}): cut at once, not trained; {}",
-            score.accuracy,
-            dense.accuracy,
+            score.percent,
+            dense.percent,
             score.loss,
             dense.loss,
             count(r.scored, "candidate") + " scored"

@@ -32,7 +32,7 @@ pub fn run(a: &ParetoArgs, shared: &Shared) -> Result<()> {
             seconds(p.latency.ratio * front.dense_s),
             percent(p.latency.ratio),
             format!("[{}, {}]", percent(p.latency.ci.0), percent(p.latency.ci.1)),
-            format!("{:.2}", p.score.accuracy),
+            format!("{:.2}", p.score.percent),
             format!("{:.3}", p.score.loss),
             p.plan.display().to_string(),
         ]
@@ -42,11 +42,12 @@ pub fn run(a: &ParetoArgs, shared: &Shared) -> Result<()> {
         seconds(front.dense_s),
         percent(1.0),
         String::new(),
-        format!("{:.2}", front.dense.accuracy),
+        format!("{:.2}", front.dense.percent),
         format!("{:.3}", front.dense.loss),
         "dense".into(),
     ]);
-    let headings = ["latency", "of dense", "95 % interval", "held-out accuracy", "loss", "plan"];
+    let figure = format!("held-out {}", front.dense.figure.name());
+    let headings = ["latency", "of dense", "95 % interval", figure.as_str(), "loss", "plan"];
     output::say(&output::table(&headings, &rows, &[5]))?;
     output::say(&format!(
         "\nnot fine-tuned; {} scored, {} measured; {} on {}\n{}, {}",

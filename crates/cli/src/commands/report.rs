@@ -2,7 +2,7 @@
 
 use std::path::Path;
 
-use secateur::{Report, Row};
+use secateur::{Figure, Report};
 use serde::Serialize;
 
 use crate::arguments::Shared;
@@ -44,7 +44,8 @@ pub fn print(command: &str, report: &Report, directory: &Path, dense: Option<&Pa
 }
 
 fn text(r: &Report, directory: &Path) -> String {
-    let accuracy = |row: &Row| row.test_accuracy.map_or_else(|| "–".to_owned(), |a| format!("{a:.2} %"));
+    let shown = |value: Option<f64>| value.map_or_else(|| "–".to_owned(), |a| format!("{a:.2} %"));
+    let figure = r.figure.name();
     let mut lines = Vec::new();
     let mut answer = format!(
         "{}: {}, {} of the dense network's {}",
@@ -56,6 +57,10 @@ fn text(r: &Report, directory: &Path) -> String {
     if let (Some(dense), Some(pruned)) = (r.dense.test_accuracy, r.pruned.test_accuracy) {
         answer.push_str(&format!("; test accuracy {pruned:.2} % (dense {dense:.2} %)"));
     }
+    if let Some(agreement) = r.pruned.test_agreement {
+        let inputs = if r.drawn.is_some() { "drawn inputs" } else { "test inputs" };
+        answer.push_str(&format!("; {figure} on {inputs} {agreement:.2} %"));
+    }
     lines.push(answer);
     lines.push(String::new());
     let share = |a: u64, b: u64| if b == 0 { "–".to_owned() } else { percent(a as f64 / b as f64) };
@@ -66,7 +71,10 @@ fn text(r: &Report, directory: &Path) -> String {
     };
     let rows = [
         ["latency".into(), seconds(d.latency_s), seconds(p.latency_s), percent(r.latency.ratio)],
-        ["test accuracy".into(), accuracy(d), accuracy(p), change],
+        match r.figure {
+            Figure::Accuracy => ["test accuracy".into(), shown(d.test_accuracy), shown(p.test_accuracy), change],
+            Figure::Agreement => [figure.into(), String::new(), shown(p.test_agreement), String::new()],
+        },
         ["parameters".into(), thousands(d.params), thousands(p.params), share(p.params, d.params)],
         ["multiply-accumulates".into(), operations(d.macs), operations(p.macs), share(p.macs, d.macs)],
         ["file size, bytes".into(), thousands(d.bytes), thousands(p.bytes), share(p.bytes, d.bytes)],
@@ -98,8 +106,13 @@ fn text(r: &Report, directory: &Path) -> String {
         let groups = count(r.rounding.widened.len(), "group");
         lines.push(format!("right edges: {} more in {groups}, from {before} of the dense latency to {after}", count(added, "channel")));
     }
-    if let (Some(before), Some(after)) = (r.holdout_before, r.holdout_after) {
-        lines.push(format!("held-out accuracy {before:.2} % after pruning, {after:.2} % after fine-tuning"));
+    lines.extend(r.drawn.clone());
+    for step in &r.recovery {
+        let taken = if step.taken { ", taken" } else { "" };
+        lines.push(format!("held-out {figure} {:.2} %: {}{taken}", step.score.percent, step.what));
+    }
+    if let Some(after) = r.holdout_after.filter(|_| r.settings.recipe.epochs > 0.0) {
+        lines.push(format!("held-out {figure} {after:.2} %: after fine-tuning"));
     }
     let spent: f64 = r.seconds.iter().map(|s| s.1).sum();
     lines.push(format!(

@@ -71,7 +71,7 @@ fn text(r: &SchemeReport, directory: &Path) -> String {
         all as f64 / kept.max(1) as f64
     );
     if let (Some(dense), Some(pruned)) = (r.dense_accuracy, r.pruned_accuracy) {
-        answer.push_str(&format!("; test accuracy {pruned:.2} % (dense {dense:.2} %)"));
+        answer.push_str(&format!("; {} on the test images {pruned:.2} % (dense {dense:.2} %)", r.figure.name()));
     }
     let mut lines = vec![answer, String::new()];
     let row = |name: &str, regularity: String, weights: usize, kept: usize, note: &str| {
@@ -102,7 +102,7 @@ fn text(r: &SchemeReport, directory: &Path) -> String {
         lines.push(format!("penalty {lambda:.2e}"));
     }
     if let (Some(before), Some(after)) = (r.holdout_before, r.holdout_after) {
-        lines.push(format!("held-out accuracy {before:.2} % after pruning, {after:.2} % after fine-tuning"));
+        lines.push(format!("held-out {} {before:.2} % after pruning, {after:.2} % after fine-tuning", r.figure.name()));
     }
     if !r.reordered.is_empty() {
         lines.push(format!("filters of {} reordered", count(r.reordered.len(), "group")));

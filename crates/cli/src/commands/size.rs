@@ -1,9 +1,9 @@
-//! `prune --budget-params`: to a size, without data and without measuring.
+//! `prune --budget-params`: to a size, without measuring; data serve for recovery only.
 
 use std::path::{Path, PathBuf};
 
 use latency::{Runtime, TargetSpec};
-use secateur::{Run, SizeBudget, SizeReport, prune_to_size};
+use secateur::{Recover, Run, Settings, SizeBudget, SizeReport, prune_to_size};
 use serde::Serialize;
 
 use crate::arguments::{PruneArgs, Shared};
@@ -26,8 +26,8 @@ struct Body<'a> {
 pub fn run(a: &PruneArgs, budget: SizeBudget, shared: &Shared) -> Result<()> {
     if a.job.tuning.epochs > 0.0 {
         return Err(Failure::Usage(
-            "--budget-params prunes by the weights alone and trains nothing: give `--epochs 0`; \
-             to fine-tune, prune to a latency with --budget, or train the result with your own tools"
+            "--budget-params prunes by the weights alone and trains nothing: give `--epochs 0` (`--recover lsq` still solves for \
+             weights); to fine-tune, prune to a latency with --budget, or train the result with your own tools"
                 .into(),
         ));
     }
@@ -37,7 +37,13 @@ pub fn run(a: &PruneArgs, budget: SizeBudget, shared: &Shared) -> Result<()> {
     let wanted = std::iter::once(&target).chain(others.iter().filter(|o| o.kind != target.kind));
     // A runtime that is not installed is no error as long as another can check the result.
     let runtimes: Vec<Box<dyn Runtime>> = wanted.filter_map(|t| latency::runtime(t).ok()).collect();
-    let cut = prune_to_size(model, budget, &shapes(a.job.choice.latency_batch, &a.shape), &runtimes)?;
+    let settings = a.job.unchecked(Settings::default().budget, a.job.choice.criterion)?;
+    let shapes = shapes(a.job.choice.latency_batch, &a.shape);
+    let dense = model.clone();
+    let mut cut = prune_to_size(model, budget, &shapes, &runtimes)?;
+    if settings.recover != Recover::None {
+        cut.recover(&dense, &shapes, &settings)?;
+    }
     let report = cut.report;
     let run = Run::create(&a.job.out)?;
     let written = run.write_model("pruned.onnx", &cut.model)?;
@@ -90,6 +96,13 @@ fn text(r: &SizeReport, model: &Path) -> String {
     lines.push(String::new());
     lines.push(output::table(&["group", "channels", "kept", ""], &rows, &[3]));
     lines.push(String::new());
-    lines.push("the weights are as they were: train it, or judge it as it is".into());
+    lines.extend(r.drawn.clone());
+    for step in &r.recovery {
+        let taken = if step.taken { ", taken" } else { "" };
+        lines.push(format!("held-out {} {:.2} %: {}{taken}", step.score.figure.name(), step.score.percent, step.what));
+    }
+    if r.recovery.is_empty() {
+        lines.push("the weights are as they were: recover it (--recover lsq), train it, or judge it as it is".into());
+    }
     lines.join("\n")
 }

@@ -5,9 +5,9 @@ mod schemes;
 mod table;
 
 pub use calibration::{Calibration, Features};
-pub(crate) use table::first_of_family;
-pub(crate) use schemes::{prune_tensor, weight as scheme_weight};
 pub use schemes::{LARGEST_RATE, SchemeCurve, SchemeFamily, SchemeTable};
+pub(crate) use schemes::{prune_tensor, weight as scheme_weight};
+pub(crate) use table::first_of_family;
 pub use table::{Family, LatencyTable, Measure, WidthRange};
 
 use std::collections::HashMap;

@@ -200,7 +200,7 @@ impl<'s, 'o> Mapper<'s, 'o> {
 
     /// Tells how far a search is.
     pub fn report(&mut self, what: String, best: Option<&Genes>) {
-        let accuracy = best.and_then(|g| self.score_of(g)).map(|s| s.accuracy);
+        let accuracy = best.and_then(|g| self.score_of(g)).map(|s| s.percent);
         let latency_s = best.map(|g| self.predicted_s(g) * self.bias);
         let (measured, scored) = (self.measured.len(), self.scores.len());
         self.session.tell(Event::Search { what, accuracy, latency_s, measured, scored, left_s: None });
@@ -259,7 +259,7 @@ impl<'s, 'o> Mapper<'s, 'o> {
         let (landing, budget_s) = (self.session.landing_s(), self.session.budget_s);
         let (mut inner, mut below, mut above) = (self.limit(), None::<f64>, None::<f64>);
         let mut best: Option<(f64, Genes)> = None;
-        let mut nearest_s = f64::INFINITY;
+        let mut least_s = f64::INFINITY;
         for _ in 0..ATTEMPTS {
             let genes = match choose(self, inner) {
                 Ok(genes) => genes,
@@ -273,7 +273,7 @@ impl<'s, 'o> Mapper<'s, 'o> {
             let latency = self.latency(&genes)?;
             let s = self.session.seconds(&latency);
             self.bias = s / self.predicted_s(&genes);
-            nearest_s = nearest_s.min(s);
+            least_s = least_s.min(s);
             if s <= budget_s && best.as_ref().is_none_or(|(b, _)| *b < s) {
                 best = Some((s, genes));
             }
@@ -291,7 +291,7 @@ impl<'s, 'o> Mapper<'s, 'o> {
                 _ => wanted,
             };
         }
-        best.map(|(_, genes)| genes).ok_or(Error::BudgetNotReached { low_s: *landing.start(), budget_s, best_s: nearest_s })
+        best.map(|(_, genes)| genes).ok_or(Error::BudgetNotReached { budget_s, best_s: least_s })
     }
 
     /// The best of `candidates` (best first), brought to the budget as measured: rates are moved until the budget is used and
@@ -327,6 +327,6 @@ impl<'s, 'o> Mapper<'s, 'o> {
         let quality = |g: &&Genes| self.quality(g).unwrap_or(f64::NEG_INFINITY);
         let best = landed.iter().max_by(|a, b| quality(a).total_cmp(&quality(b))).cloned();
         let budget_s = self.session.budget_s;
-        best.ok_or(Error::BudgetNotReached { low_s: *self.session.landing_s().start(), budget_s, best_s })
+        best.ok_or(Error::BudgetNotReached { budget_s, best_s })
     }
 }

@@ -8,7 +8,7 @@ use train::data::{Dataset, Split};
 use super::space::{Schemes, Space};
 use crate::cost::prune_tensor;
 use crate::error::{Error, Result};
-use crate::evaluator::{Effort, Evaluator, Score, Scorer};
+use crate::evaluator::{Effort, Evaluator, Judge, Score, Scorer};
 use crate::session::Session;
 
 /// Prunes the layers of `model` to their schemes at once, the weakest units going; nothing is trained.
@@ -34,23 +34,31 @@ pub(crate) struct SchemeScorer {
     layers: Vec<SchemeLayer>,
     data: Dataset,
     split: Split,
+    judge: Judge,
     effort: Effort,
     identity: String,
     pool: rayon::ThreadPool,
 }
 
 impl SchemeScorer {
-    /// Candidates are projections of `model`, scored on `split` of `data`, each with `threads` threads.
+    /// Candidates are projections of `model`, scored on `split` of `data` by `judge`, each with `threads` threads.
     ///
     /// # Errors
     /// The model cannot be written; threads cannot be started.
-    pub fn new(model: Model, layers: Vec<SchemeLayer>, data: Dataset, split: Split, effort: Effort, threads: usize) -> Result<Self> {
+    pub fn new(
+        model: Model,
+        layers: Vec<SchemeLayer>,
+        (data, split): (Dataset, Split),
+        judge: Judge,
+        effort: Effort,
+        threads: usize,
+    ) -> Result<Self> {
         let weights = blake3::hash(&model.to_bytes()?);
-        let what = format!("schemes {} {:?} {:?}", weights.to_hex(), split, effort);
+        let what = format!("schemes {} {:?} {:?} {:?}", weights.to_hex(), split, effort, judge.figure());
         let identity = blake3::hash(what.as_bytes()).to_hex()[..16].to_owned();
         let pool = rayon::ThreadPoolBuilder::new().num_threads(threads.max(1)).build();
         let pool = pool.map_err(|e| Error::Setting(format!("cannot start {threads} threads for scoring: {e}")))?;
-        Ok(Self { model, layers, data, split, effort, identity, pool })
+        Ok(Self { model, layers, data, split, judge, effort, identity, pool })
     }
 }
 
@@ -61,7 +69,7 @@ impl Scorer<Schemes> for SchemeScorer {
 
     fn score(&self, candidate: &Schemes) -> Result<Score> {
         let mut network = Network::compile(&project(&self.model, &self.layers, candidate)?)?;
-        self.pool.install(|| self.effort.score(&mut network, &self.data, self.split))
+        self.pool.install(|| self.effort.score(&mut network, &self.judge, &self.data, self.split))
     }
 }
 
@@ -72,7 +80,8 @@ impl Scorer<Schemes> for SchemeScorer {
 pub(super) fn evaluator(session: &Session, space: &Space) -> Result<Evaluator<Schemes>> {
     let Some(learning) = &session.learning else { return Err(Error::Setting("scoring candidates needs `--data`".into())) };
     let (workers, threads) = session.settings.scoring_threads();
-    let (data, split, effort) = (learning.data().clone(), learning.choosing(), session.settings.effort());
-    let scorer = SchemeScorer::new(session.dense.model.clone(), space.layers.clone(), data, split, effort, threads)?;
+    let part = (learning.data().clone(), learning.choosing());
+    let (judge, effort) = (learning.judge().clone(), learning.effort(&session.settings));
+    let scorer = SchemeScorer::new(session.dense.model.clone(), space.layers.clone(), part, judge, effort, threads)?;
     Ok(Evaluator::new(Box::new(scorer), workers))
 }

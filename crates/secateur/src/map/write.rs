@@ -25,7 +25,7 @@ impl MapReport {
             self.compression
         ));
         if let (Some(score), Some(dense)) = (self.score, self.dense_score) {
-            say(format!("# Held out {:.2} % before any training (dense {:.2} %).", score.accuracy, dense.accuracy));
+            say(format!("# Held out {:.2} % before any training (dense {:.2} %).", score.percent, dense.percent));
         }
         say("#".into());
         say("# One table per layer, by its name; a layer without one stays dense. rate: all weights over those that stay. Edit at will:"

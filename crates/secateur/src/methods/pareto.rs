@@ -12,7 +12,7 @@ use super::lacp::{evolving, next_generation};
 use super::trials::{Choice, Trials};
 use crate::bench::Relative;
 use crate::error::{Error, Result};
-use crate::evaluator::Score;
+use crate::evaluator::{Figure, Score};
 use crate::events::Observer;
 use crate::plan::Cut;
 use crate::run::Run;
@@ -167,9 +167,10 @@ impl Trials<'_, '_> {
 }
 
 impl Front {
-    /// One line per point: latency in milliseconds, share of the dense latency with its interval, held-out accuracy and loss.
+    /// One line per point: latency in milliseconds, share of the dense latency with its interval, held-out accuracy (or agreement) and loss.
     pub fn csv(&self) -> String {
-        let mut out = String::from("latency_ms,ratio,ratio_low,ratio_high,predicted_ms,holdout_accuracy,holdout_loss,plan\n");
+        let figure = if self.dense.figure == Figure::Accuracy { "accuracy" } else { "agreement" };
+        let mut out = format!("latency_ms,ratio,ratio_low,ratio_high,predicted_ms,holdout_{figure},holdout_loss,plan\n");
         for p in &self.points {
             let l = &p.latency;
             out.push_str(&format!(
@@ -179,7 +180,7 @@ impl Front {
                 l.ci.0,
                 l.ci.1,
                 1e3 * p.predicted_s,
-                p.score.accuracy,
+                p.score.percent,
                 p.score.loss,
                 p.plan.display()
             ));
@@ -187,7 +188,7 @@ impl Front {
         out
     }
 
-    /// Held-out accuracy against measured latency.
+    /// Held-out accuracy (or agreement) against measured latency.
     ///
     /// # Errors
     /// The plot cannot be drawn.
@@ -207,13 +208,13 @@ impl Front {
             chart
                 .configure_mesh()
                 .x_desc("latency, ms (measured)")
-                .y_desc("held-out accuracy before fine-tuning, %")
+                .y_desc(format!("held-out {} before fine-tuning, %", self.dense.figure.name()))
                 .draw()
                 .map_err(|e| broken(&e))?;
-            let points: Vec<(f64, f64)> = self.points.iter().map(|p| (1e3 * p.latency.ratio * self.dense_s, p.score.accuracy)).collect();
+            let points: Vec<(f64, f64)> = self.points.iter().map(|p| (1e3 * p.latency.ratio * self.dense_s, p.score.percent)).collect();
             chart.draw_series(LineSeries::new(points.clone(), &BLUE)).map_err(|e| broken(&e))?;
             chart.draw_series(points.iter().map(|&p| Circle::new(p, 3, BLUE.filled()))).map_err(|e| broken(&e))?;
-            let dense = (1e3 * self.dense_s, self.dense.accuracy);
+            let dense = (1e3 * self.dense_s, self.dense.percent);
             chart.draw_series([TriangleMarker::new(dense, 6, BLACK.filled())]).map_err(|e| broken(&e))?;
             root.present().map_err(|e| broken(&e))?;
         }

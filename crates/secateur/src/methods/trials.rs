@@ -197,7 +197,7 @@ impl<'s, 'o> Trials<'s, 'o> {
 
     /// Tells how far a search is.
     pub fn report(&mut self, what: String, best: Option<&Choice>, left_s: Option<f64>) {
-        let accuracy = best.and_then(|c| self.scores.get(c)).map(|s| s.accuracy);
+        let accuracy = best.and_then(|c| self.scores.get(c)).map(|s| s.percent);
         let latency_s = best.and_then(|c| self.seconds(c));
         let (measured, scored) = (self.measured.len(), self.scores.len());
         self.session.tell(Event::Search { what, accuracy, latency_s, measured, scored, left_s });

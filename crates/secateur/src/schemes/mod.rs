@@ -18,6 +18,7 @@ pub use mapping::{Assigned, Mapping};
 pub use report::{ReorderedRow, SCHEME_REPORT_VERSION, SchemeLatency, SchemePlan, SchemeReport, SchemeRow};
 
 use crate::error::{Error, Result};
+use crate::evaluator::Figure;
 use crate::events::Observer;
 use crate::plan::file_hash;
 use crate::run::Run;
@@ -109,6 +110,7 @@ fn execute(mut work: Work) -> Result<SchemeReport> {
         layers,
         reordered,
         penalty: trained.penalty,
+        figure: work.learning.as_ref().map_or(Figure::default(), |l| l.judge().figure()),
         dense_accuracy,
         pruned_accuracy,
         holdout_before: trained.holdout_before,

@@ -7,6 +7,7 @@ use super::job::SchemeJob;
 use crate::bench::Relative;
 use crate::budget::format_seconds;
 use crate::error::{Error, Result};
+use crate::evaluator::Figure;
 use crate::settings::{SchemeTraining, Settings};
 use crate::verify::TwinCheck;
 
@@ -108,13 +109,15 @@ pub struct SchemeReport {
     pub reordered: Vec<ReorderedRow>,
     /// λ of the penalty, where there was one.
     pub penalty: Option<f64>,
-    /// Accuracy of the dense network on the test split, percent.
+    /// What the percentages below are of.
+    pub figure: Figure,
+    /// Figure of the dense network on the test split, percent.
     pub dense_accuracy: Option<f64>,
-    /// Accuracy of the pruned network on the test split, percent.
+    /// Figure of the pruned network on the test split, percent.
     pub pruned_accuracy: Option<f64>,
-    /// Held-out accuracy right after the removal, BatchNorm re-estimated, percent.
+    /// Held-out figure right after the removal, BatchNorm re-estimated, percent.
     pub holdout_before: Option<f64>,
-    /// Held-out accuracy in the end, percent.
+    /// Held-out figure in the end, percent.
     pub holdout_after: Option<f64>,
     /// Agreement with the network of masked weights, and of the reordered network with the dense one.
     pub twin_checks: Vec<TwinCheck>,
@@ -141,6 +144,7 @@ impl SchemeReport {
         env.add_template("schemes.html", include_str!("schemes.html")).map_err(broken)?;
         let page = env.get_template("schemes.html").map_err(broken)?;
         let (all, kept) = self.totals();
-        page.render(minijinja::context! { r => minijinja::value::Serde(self), all => all, kept => kept }).map_err(broken)
+        page.render(minijinja::context! { figure => self.figure.name(), r => minijinja::value::Serde(self), all => all, kept => kept })
+            .map_err(broken)
     }
 }

@@ -11,7 +11,8 @@ use train::{Hooks, Network, Progress, Recipe};
 
 use super::work::Work;
 use crate::error::{Error, Result};
-use crate::learning::{CHECKPOINT_EVERY, Learning, REESTIMATION_BATCHES, Split, told};
+use crate::learning::{CHECKPOINT_EVERY, Learning, Split, told};
+use crate::recovery::REESTIMATION_BATCHES;
 use crate::settings::SchemeTraining;
 
 /// Share of the steps after which a gradual training has arrived.
@@ -34,9 +35,9 @@ pub(super) struct Trained {
     pub model: Model,
     /// By weight tensor.
     pub masks: BTreeMap<String, Mask>,
-    /// Held-out accuracy with BatchNorm re-estimated, before the last training with fixed masks, percent.
+    /// Held-out figure with BatchNorm re-estimated, before the last training with fixed masks, percent.
     pub holdout_before: Option<f64>,
-    /// Held-out accuracy in the end, percent.
+    /// Held-out figure in the end, percent.
     pub holdout_after: Option<f64>,
     /// λ of the penalty, where there was one.
     pub penalty: Option<f64>,
@@ -88,16 +89,18 @@ impl Work<'_> {
         let mut network = Network::compile(&model)?;
         let recipe = &self.settings.recipe;
         let (batch, augment, seed) = (recipe.batch_size, &recipe.augment, self.settings.seed);
-        train::bn::reestimate(&mut network, learning.data(), REESTIMATION_BATCHES, batch, augment, seed)?;
+        if learning.keeps_statistics().is_none() {
+            train::bn::reestimate(&mut network, learning.data(), REESTIMATION_BATCHES, batch, augment, seed)?;
+        }
         network.write_back(&mut model)?;
         let split = learning.choosing();
-        let holdout_before = self.run.journal.step("holdout before", || learning.accuracy(&model, split, None))?;
+        let holdout_before = self.run.journal.step("holdout before", || learning.score(&model, split, None).map(|s| Some(s.percent)))?;
         if steps == 0 {
             return Ok(Trained { model, masks, holdout_before, holdout_after: holdout_before, penalty });
         }
         let mut held = Masks::new(&network, masks.clone())?;
         let model = self.fitted("fine-tuning", "tuned.onnx", &model, &mut held, steps)?;
-        let holdout_after = self.run.journal.step("holdout after", || learning.accuracy(&model, split, None))?;
+        let holdout_after = self.run.journal.step("holdout after", || learning.score(&model, split, None).map(|s| Some(s.percent)))?;
         Ok(Trained { model, masks, holdout_before, holdout_after, penalty })
     }
 
@@ -110,7 +113,7 @@ impl Work<'_> {
         // A training that was found done left its masks as zeros.
         let masks = if gradual.masks().by_name().is_empty() { self.of_zeros(&model)? } else { gradual.masks().by_name().clone() };
         let holdout_after = match self.learning.clone() {
-            Some(l) => self.run.journal.step("holdout after", || l.accuracy(&model, l.choosing(), None))?,
+            Some(l) => self.run.journal.step("holdout after", || l.score(&model, l.choosing(), None).map(|s| Some(s.percent)))?,
             None => None,
         };
         Ok(Trained { model, masks, holdout_before: None, holdout_after, penalty: None })
@@ -256,11 +259,11 @@ impl Learning {
     }
 }
 
-/// Test accuracy of a network, recorded.
+/// Accuracy of a network (without labels: agreement with the dense one) on the test split, recorded.
 impl Work<'_> {
     pub fn test_accuracy(&mut self, name: &str, model: &Model) -> Result<Option<f64>> {
         let Some(learning) = self.learning.clone() else { return Ok(None) };
         self.stage(&format!("test accuracy of the {name} network"))?;
-        self.run.journal.step(&format!("test accuracy {name}"), || learning.accuracy(model, Split::Test, None))
+        self.run.journal.step(&format!("test accuracy {name}"), || learning.score(model, Split::Test, None).map(|s| Some(s.percent)))
     }
 }

@@ -36,7 +36,7 @@ pub(super) fn read(dir: &Path) -> Result<Source> {
     for path in &test {
         records(path, &mut pixels, &mut labels)?;
     }
-    Ok(Source { pixels: Pixels::Bytes(pixels), labels, shape: [3, 32, 32], test_from: Some(test_from) })
+    Ok(Source { pixels: Pixels::Bytes(pixels), count: labels.len(), labels: Some(labels), shape: [3, 32, 32], test_from: Some(test_from) })
 }
 
 fn records(path: &Path, pixels: &mut Vec<u8>, labels: &mut Vec<u32>) -> Result<()> {

@@ -1,5 +1,5 @@
 //! Folders of images: one folder per class (optionally below `train` and `test` or `val`), or a
-//! flat folder with `labels.csv`.
+//! flat folder, labelled where it has a `labels.csv`.
 
 use std::collections::HashMap;
 use std::path::{Path, PathBuf};
@@ -26,6 +26,11 @@ fn entries(dir: &Path) -> Result<Vec<PathBuf>> {
 fn is_image(path: &Path) -> bool {
     let extension = path.extension().and_then(|e| e.to_str()).map(str::to_ascii_lowercase);
     matches!(extension.as_deref(), Some("jpg" | "jpeg" | "png" | "bmp"))
+}
+
+/// Images of a flat folder.
+fn images(dir: &Path) -> Result<Vec<PathBuf>> {
+    Ok(entries(dir)?.into_iter().filter(|p| is_image(p)).collect())
 }
 
 /// Images of the class folders below `dir`; classes are numbered by name.
@@ -56,23 +61,33 @@ pub(super) fn read(dir: &Path) -> Result<Source> {
         if train != test {
             return Err(fail(dir, "the training and test parts do not have the same class folders"));
         }
+        if paths.is_empty() {
+            paths.extend(images(&parts[0])?);
+            test_from = Some(paths.len());
+            paths.extend(images(&parts[1])?);
+        }
     } else {
         classes(dir, &mut paths, &mut labels)?;
+        if paths.is_empty() {
+            paths.extend(images(dir)?);
+        }
     }
     if paths.is_empty() {
         return Err(fail(
             dir,
-            "there are no images (jpg, png, bmp) in folders of classes, and no labels.csv; lay the images out as DIR/CLASS/IMAGE.jpg",
+            "there are no images (jpg, png, bmp) in it or in folders of classes in it; lay labelled images out as DIR/CLASS/IMAGE.jpg, \
+             others as DIR/IMAGE.jpg",
         ));
     }
-    Ok(Source { pixels: Pixels::Files(paths), labels, shape: [3, 0, 0], test_from })
+    let labels = (labels.len() == paths.len()).then_some(labels);
+    Ok(Source { count: paths.len(), pixels: Pixels::Files(paths), labels, shape: [3, 0, 0], test_from })
 }
 
 /// `labels.csv` has a header, the label in its first column; the file is found by its name in any
 /// column, or by a prefix `LABEL_` (zero-padded) of the image's name.
 fn flat(dir: &Path, csv: &Path, paths: &mut Vec<PathBuf>, labels: &mut Vec<u32>) -> Result<()> {
     let text = std::fs::read_to_string(csv).map_err(|source| Error::Io { path: csv.to_owned(), source })?;
-    let images: Vec<PathBuf> = entries(dir)?.into_iter().filter(|p| is_image(p)).collect();
+    let images = images(dir)?;
     let name_of = |p: &Path| p.file_name().map(|n| n.to_string_lossy().into_owned()).unwrap_or_default();
     let by_name: HashMap<String, &PathBuf> = images.iter().map(|p| (name_of(p), p)).collect();
     let by_number: HashMap<u32, &PathBuf> =

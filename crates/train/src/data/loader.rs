@@ -17,19 +17,19 @@ pub struct Batch {
     pub inputs: Vec<f32>,
     /// Shape of `inputs`.
     pub shape: Vec<usize>,
-    /// One label per image.
+    /// One label per image; empty where the data have none.
     pub labels: Vec<u32>,
 }
 
 impl Batch {
     /// Number of images.
     pub fn len(&self) -> usize {
-        self.labels.len()
+        self.shape.first().copied().unwrap_or(0)
     }
 
     /// No images.
     pub fn is_empty(&self) -> bool {
-        self.labels.is_empty()
+        self.len() == 0
     }
 }
 
@@ -77,7 +77,7 @@ pub(super) fn assemble(inner: &Inner, chosen: &[u32], augmentation: Option<&Augm
         Layout::ChannelsFirst => vec![n, c, h, w],
         Layout::ChannelsLast => vec![n, h, w, c],
     };
-    let labels = chosen.iter().map(|i| inner.source.labels[*i as usize]).collect();
+    let labels = inner.source.labels.as_ref().map_or(Vec::new(), |all| chosen.iter().map(|i| all[*i as usize]).collect());
     Ok(Batch { inputs, shape, labels })
 }
 

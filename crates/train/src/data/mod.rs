@@ -1,10 +1,11 @@
-//! Labelled image sets: where they come from, how they are split, prepared and fed.
+//! Image sets, with labels or without: where they come from, how they are split, prepared and fed.
 //!
 //! The test split is for the final line only; what is chosen is chosen on the held-out part of
 //! the *training* data.
 
 mod augment;
 mod cifar10;
+mod drawn;
 mod folder;
 mod loader;
 mod npz;
@@ -13,6 +14,7 @@ mod spec;
 mod synthetic;
 
 pub use augment::Augment;
+pub use drawn::Texture;
 pub use loader::{Batch, Loader};
 pub use prepare::{Layout, Normalization};
 pub use spec::DataSpec;
@@ -90,11 +92,14 @@ enum Pixels {
     Files(Vec<std::path::PathBuf>),
 }
 
-/// Images with labels as a source delivers them.
+/// Images as a source delivers them.
 #[derive(Debug)]
 struct Source {
     pixels: Pixels,
-    labels: Vec<u32>,
+    /// Images.
+    count: usize,
+    /// One per image; `None` where there are none.
+    labels: Option<Vec<u32>>,
     /// Of the pixels in memory.
     shape: [usize; 3],
     /// The images from here on are the test part; `None` where the data do not say.
@@ -126,13 +131,53 @@ impl Dataset {
             DataSpec::ImageFolder(dir) => folder::read(dir)?,
             DataSpec::Npz(file) => npz::read(file)?,
             DataSpec::Synthetic { train, test, seed } => synthetic::make(*train, *test, *seed),
+            DataSpec::Drawn { count, seed } => drawn::make(options.shape, Texture::default(), *count, *seed),
         };
         Self::new(spec.to_string(), source, options)
     }
 
+    /// The same without looking at labels.
+    ///
+    /// # Errors
+    /// As [`Dataset::open`].
+    pub fn open_without_labels(spec: &DataSpec, options: Options) -> Result<Self> {
+        let Self(inner) = Self::open(spec, options)?;
+        // Nothing else holds what was just opened.
+        let inner = Arc::into_inner(inner).map(|i| Inner { classes: 0, source: Source { labels: None, ..i.source }, ..i });
+        inner.map(|i| Self(Arc::new(i))).ok_or_else(|| Error::Recipe("the data were opened twice; this is a defect of the program".into()))
+    }
+
+    /// Inputs that are made up from nothing but `texture`, for where there are no data: `count` of them.
+    ///
+    /// # Errors
+    /// No image is asked for.
+    pub fn drawn(options: Options, texture: Texture, count: usize, seed: u64) -> Result<Self> {
+        let source = drawn::make(options.shape, texture, count, seed);
+        Self::new(DataSpec::Drawn { count, seed }.to_string(), source, options)
+    }
+
+    /// Its images have labels.
+    pub fn labelled(&self) -> bool {
+        self.0.source.labels.is_some()
+    }
+
+    /// That its images have labels.
+    ///
+    /// # Errors
+    /// They have none.
+    pub fn need_labels(&self) -> Result<()> {
+        if self.labelled() {
+            return Ok(());
+        }
+        let reason = "its images have no labels (a folder per class or labels.csv, an array `y`): they serve to compare with the \
+                      dense network's outputs, not to tell an accuracy"
+            .into();
+        Err(Error::Data { path: self.0.name.clone(), reason })
+    }
+
     fn new(name: String, source: Source, options: Options) -> Result<Self> {
         let fail = |reason: String| Err(Error::Data { path: name.clone(), reason });
-        let total = source.labels.len();
+        let total = source.count;
         if total == 0 {
             return fail("there are no images in it".into());
         }
@@ -159,7 +204,7 @@ impl Dataset {
         let mut holdout = train.split_off(train.len() - held);
         train.sort_unstable();
         holdout.sort_unstable();
-        let classes = source.labels.iter().max().map_or(0, |m| *m as usize + 1);
+        let classes = source.labels.iter().flatten().max().map_or(0, |m| *m as usize + 1);
         Ok(Self(Arc::new(Inner { name, source, options, classes, splits: [train, holdout, test] })))
     }
 
@@ -178,7 +223,7 @@ impl Dataset {
         self.len(split) == 0
     }
 
-    /// Number of classes that occur (highest label + 1).
+    /// Number of classes that occur (highest label + 1); 0 without labels.
     pub fn classes(&self) -> usize {
         self.0.classes
     }

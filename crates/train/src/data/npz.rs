@@ -1,4 +1,4 @@
-//! NumPy archives: `x` `[N, C, H, W]` or `[N, F]` (float32 or uint8), `y` `[N]`; optionally
+//! NumPy archives: `x` `[N, C, H, W]` or `[N, F]` (float32 or uint8), `y` `[N]` where there are labels; optionally
 //! `x_test`, `y_test`. Floats are taken as they are, grey levels are normalised.
 
 use std::path::Path;
@@ -51,16 +51,19 @@ pub(super) fn read(path: &Path) -> Result<Source> {
     let file = std::fs::File::open(path).map_err(|source| Error::Io { path: path.to_owned(), source })?;
     let mut archive = NpzArchive::new(std::io::BufReader::new(file))
         .map_err(|e| fail(path, format!("it is not a NumPy archive ({e}); make it with np.savez")))?;
-    let mut need = |name: &str| -> Result<Array> {
-        array(path, &mut archive, name)?
-            .ok_or_else(|| fail(path, format!("there is no array `{name}` in it; save it with np.savez(FILE, x=images, y=labels)")))
+    let mut find = |name: &str| array(path, &mut archive, name);
+    let Some(mut x) = find("x")? else {
+        return Err(fail(path, "there is no array `x` in it; save it with np.savez(FILE, x=images, y=labels)"));
     };
-    let (mut x, y) = (need("x")?, need("y")?);
-    let mut labels = to_labels(path, "y", &y)?;
+    let mut labels = find("y")?.map(|y| to_labels(path, "y", &y)).transpose()?;
     let mut test_from = None;
-    if let (Ok(x_test), Ok(y_test)) = (need("x_test"), need("y_test")) {
-        test_from = Some(labels.len());
-        labels.extend(to_labels(path, "y_test", &y_test)?);
+    if let Some(x_test) = find("x_test")? {
+        match (&mut labels, find("y_test")?) {
+            (Some(all), Some(y_test)) => all.extend(to_labels(path, "y_test", &y_test)?),
+            (None, None) => {}
+            _ => return Err(fail(path, "of y and y_test there is only one; label both parts or none")),
+        }
+        test_from = Some(x.shape[0]);
         if x_test.shape.get(1..) != x.shape.get(1..) {
             return Err(fail(path, format!("x has shape {:?}, x_test {:?}", x.shape, x_test.shape)));
         }
@@ -77,8 +80,9 @@ pub(super) fn read(path: &Path) -> Result<Source> {
         [_, f] => [1, 1, f],
         _ => return Err(fail(path, format!("x has shape {:?}; it should be [N, C, H, W]", x.shape))),
     };
-    if x.shape[0] != labels.len() {
-        return Err(fail(path, format!("{} images but {} labels", x.shape[0], labels.len())));
+    let count = x.shape[0];
+    if let Some(labels) = labels.as_ref().filter(|l| l.len() != count) {
+        return Err(fail(path, format!("{count} images but {} labels", labels.len())));
     }
     let pixels = match x.values {
         Values::Bytes(v) => Pixels::Bytes(v),
@@ -90,7 +94,7 @@ pub(super) fn read(path: &Path) -> Result<Source> {
         }
         Values::Integers(_) => return Err(fail(path, "x holds wide integers; save it as uint8 or float32")),
     };
-    Ok(Source { pixels, labels, shape, test_from })
+    Ok(Source { pixels, count, labels, shape, test_from })
 }
 
 fn to_labels(path: &Path, name: &str, array: &Array) -> Result<Vec<u32>> {

@@ -44,6 +44,11 @@ impl Normalization {
         Self { scale: 1.0 / 255.0, ..Self::raw255() }
     }
 
+    /// Blue, green, red, 0…1.
+    pub fn bgr_unit() -> Self {
+        Self { bgr: true, ..Self::unit() }
+    }
+
     /// Blue, green, red minus (104, 117, 123).
     pub fn bgr_caffe() -> Self {
         Self { scale: 1.0, mean: vec![104.0, 117.0, 123.0], std: vec![1.0], bgr: true }
@@ -70,11 +75,12 @@ impl FromStr for Normalization {
             "imagenet" => Ok(Self::imagenet()),
             "raw255" => Ok(Self::raw255()),
             "unit" => Ok(Self::unit()),
+            "bgr-unit" => Ok(Self::bgr_unit()),
             "bgr-caffe" => Ok(Self::bgr_caffe()),
             "tf" => Ok(Self::tf()),
             _ => Err(Error::Data {
                 path: text.to_owned(),
-                reason: "the normalisation is one of imagenet, raw255, unit, bgr-caffe, tf".into(),
+                reason: "the normalisation is one of imagenet, raw255, unit, bgr-unit, bgr-caffe, tf".into(),
             }),
         }
     }

@@ -19,7 +19,7 @@ pub(super) fn make(train: usize, test: usize, seed: u64) -> Source {
     pixels.par_chunks_mut(3 * SIDE * SIDE).zip(&labels).enumerate().for_each(|(i, (image, label))| {
         draw(image, *label, &mut ChaCha8Rng::seed_from_u64(mix(seed, i as u64, 0x5EC)));
     });
-    Source { pixels: Pixels::Bytes(pixels), labels, shape: [3, SIDE, SIDE], test_from: Some(train) }
+    Source { pixels: Pixels::Bytes(pixels), count: total, labels: Some(labels), shape: [3, SIDE, SIDE], test_from: Some(train) }
 }
 
 /// Whether the point (x, y) in the shape's own frame, where its radius is 1, belongs to it.

@@ -12,9 +12,14 @@ use crate::run::At;
 /// The convolution as one over two spatial axes.
 pub(super) fn shape<B: Kernels>(op: &Conv, at: &At<'_, '_, B>) -> Result<conv::Shape> {
     let (x, w) = (at.shape(0)?, at.shape(1)?);
+    window(op, x, w).ok_or_else(|| at.unsupported(format!("{} spatial axes; 1 and 2 are supported", x.len().saturating_sub(2))))
+}
+
+/// The same from the shapes of input and weight; `None` for other than one or two spatial axes.
+pub(crate) fn window(op: &Conv, x: &[usize], w: &[usize]) -> Option<conv::Shape> {
     let spatial = x.len().saturating_sub(2);
     if !(1..=2).contains(&spatial) || w.len() != x.len() {
-        return Err(at.unsupported(format!("{spatial} spatial axes; 1 and 2 are supported")));
+        return None;
     }
     let window = &op.window;
     let mut shape = conv::Shape {
@@ -36,7 +41,7 @@ pub(super) fn shape<B: Kernels>(op: &Conv, at: &At<'_, '_, B>) -> Result<conv::S
         shape.dilation[slot] = window.dilation(d);
         (shape.before[slot], shape.after[slot]) = window.pad(d, x[d + 2], w[d + 2]);
     }
-    Ok(shape)
+    Some(shape)
 }
 
 /// A tensor with one spatial axis gets a second one.

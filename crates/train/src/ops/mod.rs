@@ -20,6 +20,8 @@ mod split;
 mod transpose;
 mod unary;
 
+pub(crate) use conv::window;
+
 use graph::Node;
 use graph::ops::Op;
 

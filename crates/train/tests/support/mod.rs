@@ -18,15 +18,15 @@ pub struct Builder {
     count: usize,
 }
 
-fn ints(name: &str, values: &[i64]) -> AttributeProto {
+pub fn ints(name: &str, values: &[i64]) -> AttributeProto {
     AttributeProto { name: Some(name.into()), r#type: Some(AttributeType::Ints as i32), ints: values.to_vec(), ..Default::default() }
 }
 
-fn int(name: &str, value: i64) -> AttributeProto {
+pub fn int(name: &str, value: i64) -> AttributeProto {
     AttributeProto { name: Some(name.into()), r#type: Some(AttributeType::Int as i32), i: Some(value), ..Default::default() }
 }
 
-fn value(name: &str, shape: &[i64]) -> ValueInfoProto {
+pub fn value(name: &str, shape: &[i64]) -> ValueInfoProto {
     let dim = |d: &i64| Dimension {
         value: Some(if *d < 0 { dimension::Value::DimParam("batch".into()) } else { dimension::Value::DimValue(*d) }),
         ..Default::default()
@@ -40,12 +40,34 @@ fn value(name: &str, shape: &[i64]) -> ValueInfoProto {
 }
 
 impl Builder {
-    fn tensor(&mut self, name: &str, shape: &[usize], mut f: impl FnMut(&mut ChaCha8Rng) -> f32) {
+    pub fn new(seed: u64) -> Self {
+        Self { graph: GraphProto::default(), rng: ChaCha8Rng::seed_from_u64(seed), count: 0 }
+    }
+
+    pub fn input(&mut self, name: &str, shape: &[i64]) {
+        self.graph.input.push(value(name, shape));
+    }
+
+    pub fn output(&mut self, name: &str, shape: &[i64]) {
+        self.graph.output.push(value(name, shape));
+    }
+
+    pub fn finish(mut self, name: &str) -> Model {
+        self.graph.name = Some(name.into());
+        Model::from_proto(ModelProto {
+            ir_version: Some(8),
+            opset_import: vec![OperatorSetIdProto { version: Some(17), ..Default::default() }],
+            graph: Some(self.graph),
+            ..Default::default()
+        })
+    }
+
+    pub fn tensor(&mut self, name: &str, shape: &[usize], mut f: impl FnMut(&mut ChaCha8Rng) -> f32) {
         let values = (0..shape.iter().product()).map(|_| f(&mut self.rng)).collect();
         self.graph.initializer.push(Tensor::f32(shape.to_vec(), values).encode(name));
     }
 
-    fn node(&mut self, op: &str, inputs: &[&str], attribute: Vec<AttributeProto>) -> String {
+    pub fn node(&mut self, op: &str, inputs: &[&str], attribute: Vec<AttributeProto>) -> String {
         self.count += 1;
         let out = format!("v{}", self.count);
         self.graph.node.push(NodeProto {
@@ -59,7 +81,7 @@ impl Builder {
         out
     }
 
-    fn conv_bn(&mut self, x: &str, [i, o]: [usize; 2], kernel: usize, stride: i64) -> String {
+    pub fn conv_bn(&mut self, x: &str, [i, o]: [usize; 2], kernel: usize, stride: i64) -> String {
         let n = self.count;
         let std = (2.0 / (i * kernel * kernel) as f32).sqrt() * 1.7;
         self.tensor(&format!("w{n}"), &[o, i, kernel, kernel], |r| r.random_range(-std..std));
@@ -75,9 +97,8 @@ impl Builder {
 
 /// `widths.len()` stages of one block each, halving the image from stage to stage.
 pub fn residual(widths: &[usize], side: usize, classes: usize, seed: u64) -> Model {
-    let mut b = Builder { graph: GraphProto::default(), rng: ChaCha8Rng::seed_from_u64(seed), count: 0 };
-    b.graph.name = Some("residual".into());
-    b.graph.input.push(value("input", &[-1, 3, side as i64, side as i64]));
+    let mut b = Builder::new(seed);
+    b.input("input", &[-1, 3, side as i64, side as i64]);
     let first = b.conv_bn("input", [3, widths[0]], 3, 1);
     let mut x = b.node("Relu", &[&first], vec![]);
     let mut width = widths[0];
@@ -97,11 +118,6 @@ pub fn residual(widths: &[usize], side: usize, classes: usize, seed: u64) -> Mod
     b.tensor("fc.weight", &[classes, width], |r| r.random_range(-std..std));
     b.tensor("fc.bias", &[classes], |_| 0.0);
     let logits = b.node("Gemm", &[&flat, "fc.weight", "fc.bias"], vec![int("transB", 1)]);
-    b.graph.output.push(value(&logits, &[-1, classes as i64]));
-    Model::from_proto(ModelProto {
-        ir_version: Some(8),
-        opset_import: vec![OperatorSetIdProto { version: Some(17), ..Default::default() }],
-        graph: Some(b.graph),
-        ..Default::default()
-    })
+    b.output(&logits, &[-1, classes as i64]);
+    b.finish("residual")
 }
