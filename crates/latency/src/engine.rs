@@ -72,7 +72,11 @@ impl Runtime for EngineRuntime {
         let start = Instant::now();
         let _pinned = self.options.affinity.as_deref().map(Pinned::to).transpose()?;
         let rejected = |cause: String| Error::ModelRejected { runtime: "engine".into(), model: model.name.clone(), cause };
-        let file = Model::from_bytes(model.onnx.to_vec(), &model.name).map_err(|e| rejected(e.to_string()))?;
+        let file = match &model.file {
+            Some(path) => Model::load(path),
+            None => Model::from_bytes(model.onnx.to_vec(), &model.name),
+        };
+        let file = file.map_err(|e| rejected(e.to_string()))?;
         check_names(model, &file)?;
         let shapes = InputShapes { batch: None, shapes: model.inputs.iter().map(|i| (i.name.clone(), i.shape.clone())).collect() };
         let compiled = self.engine.compile(&file, &shapes).map_err(|e| rejected(e.to_string()))?;

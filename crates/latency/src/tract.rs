@@ -68,7 +68,11 @@ impl Runtime for TractRuntime {
     fn prepare(&self, model: &ModelBytes) -> Result<Box<dyn Prepared>, Error> {
         let start = Instant::now();
         let rejected = |cause: String| Error::ModelRejected { runtime: "tract".into(), model: model.name.clone(), cause };
-        let mut network = tract_onnx::onnx().model_for_read(&mut Cursor::new(&model.onnx[..])).map_err(|e| rejected(format!("{e:#}")))?;
+        let read = match &model.file {
+            Some(path) => tract_onnx::onnx().model_for_path(path),
+            None => tract_onnx::onnx().model_for_read(&mut Cursor::new(&model.onnx[..])),
+        };
+        let mut network = read.map_err(|e| rejected(format!("{e:#}")))?;
         let names: Vec<String> = network
             .input_outlets()
             .map_err(|e| rejected(format!("{e:#}")))?
@@ -81,7 +85,9 @@ impl Runtime for TractRuntime {
             let fact = InferenceFact::dt_shape(datum_type(spec.dtype), spec.shape.clone());
             network.set_input_fact(position, fact).map_err(|e| rejected(format!("{e:#}")))?;
         }
-        let state = optimised(network, self.options.optimization).map_err(|e| rejected(format!("{e:#}")))?;
+        // What is run from a file is not made fast: that takes a second copy of the weights.
+        let level = if model.file.is_some() { Optimization::Disabled } else { self.options.optimization };
+        let state = optimised(network, level).map_err(|e| rejected(format!("{e:#}")))?;
         let bound = to_tract(&seeded_inputs(model)).map_err(|e| rejected(format!("{e:#}")))?;
         let mut prepared = TractPrepared {
             model: model.clone(),
