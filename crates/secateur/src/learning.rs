@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::ops::ControlFlow;
 
-use graph::{BranchId, Decision, InputShapes, Model, NamedDecision, Tensor};
+use graph::{BranchId, Decision, Model, NamedDecision, Tensor};
 use serde::{Deserialize, Serialize};
 pub use train::data::Split;
 use train::data::{DataSpec, Dataset, Normalization, Options};
@@ -145,7 +145,7 @@ impl Session<'_> {
             self.tell(Event::Recalled { what: name });
             if let Some(file) = done.model {
                 let model = Model::load(self.run.file(&file)?)?;
-                stage.analysis = Analysis::new(model, &InputShapes::batch(self.settings.latency_batch))?;
+                stage.analysis = stage.analysis.with_model(model, self.settings.latency_batch)?;
             }
             return Ok(done.saliency);
         }
@@ -190,7 +190,7 @@ impl Session<'_> {
             network.write_back(&mut model)?;
             let file = format!("steps/{step:02}-trained.onnx");
             self.run.write_model(&file, &model)?;
-            stage.analysis = Analysis::new(model, &InputShapes::batch(self.settings.latency_batch))?;
+            stage.analysis = stage.analysis.with_model(model, self.settings.latency_batch)?;
             Some(file)
         } else {
             None

@@ -3,7 +3,7 @@
 use std::path::{Path, PathBuf};
 
 use latency::{Runtime, TargetSpec};
-use secateur::{Run, SizeBudget, SizeReport, prune_to_size};
+use secateur::{Run, Scope, SizeBudget, SizeReport, prune_to_size};
 use serde::Serialize;
 
 use crate::arguments::{PruneArgs, Shared};
@@ -37,7 +37,7 @@ pub fn run(a: &PruneArgs, budget: SizeBudget, shared: &Shared) -> Result<()> {
     let wanted = std::iter::once(&target).chain(others.iter().filter(|o| o.kind != target.kind));
     // A runtime that is not installed is no error as long as another can check the result.
     let runtimes: Vec<Box<dyn Runtime>> = wanted.filter_map(|t| latency::runtime(t).ok()).collect();
-    let cut = prune_to_size(model, budget, &shapes(a.job.choice.latency_batch, &a.shape), &runtimes)?;
+    let cut = prune_to_size(model, budget, &shapes(a.job.choice.latency_batch, &a.shape), Scope::but(&a.job.choice.keep), &runtimes)?;
     let report = cut.report;
     let run = Run::create(&a.job.out)?;
     let written = run.write_model("pruned.onnx", &cut.model)?;

@@ -4,7 +4,7 @@ mod survey;
 mod text;
 
 use graph::ops::Op;
-use secateur::Analysis;
+use secateur::{Analysis, Scope};
 
 use crate::arguments::{InspectArgs, Shared};
 use crate::failure::Result;
@@ -20,7 +20,7 @@ use survey::Survey;
 pub fn run(a: &InspectArgs, shared: &Shared) -> Result<()> {
     let model = load_model(&a.model)?;
     let opset = model.opset();
-    let (analysis, assumed) = Analysis::completed(model, &shapes(a.shapes.batch as usize, &a.shapes.shape))?;
+    let (analysis, assumed) = Analysis::completed(model, &shapes(a.shapes.batch as usize, &a.shapes.shape), Scope::default())?;
     let survey = Survey { assumed, ..Survey::of(&analysis, &a.model, opset) };
     if shared.json { output::json("inspect", &survey) } else { output::say(&text::render(&survey, a.all)) }
 }
