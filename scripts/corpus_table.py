@@ -4,7 +4,9 @@ twin in ONNX Runtime, independently of the program's own check.
 
     SECATEUR_DATA=DIR scripts/corpus_table.py --secateur target/release/secateur [--only NAME] [--out docs/results/corpus.md]
 
-DIR holds corpus/*.onnx and models/*.onnx. Needs onnx, onnxruntime and numpy."""
+DIR holds corpus/*.onnx and models/*.onnx. Needs onnx, onnxruntime and numpy. With --rows FILE --networks DIR, what
+is found is kept there file by file and not looked for again; --untimed leaves the latency to a later call, which means something
+on a core that nothing else uses (`taskset -c 1 scripts/corpus_table.py …`), and --seconds N stops that after N seconds."""
 import argparse, collections, glob, json, os, shutil, statistics, subprocess, sys, tempfile, time
 import numpy as np
 import onnx
@@ -12,6 +14,8 @@ import onnxruntime as ort
 from verify_twins import draw
 
 TOLERANCE = 1e-3
+LATENCY_S = 2.0  # seconds of timing per file
+LEAST_S = 2e-3  # of a sample
 
 
 def run(command):
@@ -20,10 +24,10 @@ def run(command):
     return done, time.perf_counter() - start
 
 
-def session(path, level=ort.GraphOptimizationLevel.ORT_ENABLE_ALL):
+def session(path, level=ort.GraphOptimizationLevel.ORT_ENABLE_ALL, threads=2):
     options = ort.SessionOptions()
     options.log_severity_level = 4
-    options.intra_op_num_threads = 2
+    options.intra_op_num_threads = threads
     options.graph_optimization_level = level
     return ort.InferenceSession(path, options, providers=["CPUExecutionProvider"])
 
@@ -64,6 +68,32 @@ def verify(dense, folder, shapes, macs):
     return result
 
 
+def latency(dense, pruned, shapes):
+    """Milliseconds of the dense and the pruned network with one thread, medians of interleaved rounds, and the median of the ratios
+    per round with its quartiles."""
+    sessions = [session(p, threads=1) for p in (dense, pruned)]
+    random = np.random.default_rng(0)
+    feed = {i.name: draw(i, random, shapes) for i in sessions[0].get_inputs()}
+
+    def sample(s, runs):
+        start = time.perf_counter()
+        for _ in range(runs):
+            s.run(None, feed)
+        return (time.perf_counter() - start) / runs
+
+    for s in sessions:
+        sample(s, 1)
+    runs = max(1, round(LEAST_S / max(min(sample(s, 1) for s in sessions), 1e-6)))
+    rounds, start = [], time.perf_counter()
+    while len(rounds) < 5 or (time.perf_counter() - start < LATENCY_S and len(rounds) < 400):
+        order = [0, 1] if len(rounds) % 2 else [1, 0]
+        took = {k: sample(sessions[k], runs) for k in order}
+        rounds.append((took[0], took[1]))
+    ratios = np.quantile([b / a for a, b in rounds], [0.25, 0.5, 0.75])
+    return {"dense_ms": 1e3 * statistics.median(a for a, _ in rounds), "pruned_ms": 1e3 * statistics.median(b for _, b in rounds),
+            "ratio": ratios[1], "quartiles": [ratios[0], ratios[2]], "rounds": len(rounds)}
+
+
 def operators(path):
     model = onnx.load(path)
     count = collections.Counter(f"{n.domain}:{n.op_type}" if n.domain not in ("", "ai.onnx") else n.op_type for n in model.graph.node)
@@ -97,16 +127,19 @@ def randomised(path, folder):
     return out
 
 
-def row(secateur, path):
+def row(secateur, path, networks):
     name = os.path.splitext(os.path.basename(path))[0]
     r = {"name": name, "operators": operators(path), "loads": True}
     with tempfile.TemporaryDirectory() as folder:
         with_weights = randomised(path, folder)
         r["randomised"] = with_weights is not None
-        return fill(r, secateur, with_weights or path)
+        r["dense"] = path
+        if with_weights and networks:
+            r["dense"] = shutil.copy(with_weights, os.path.join(networks, f"{name}.dense.onnx"))
+        return fill(r, secateur, with_weights or path, networks)
 
 
-def fill(r, secateur, path):
+def fill(r, secateur, path, networks):
     try:
         session(path)
     except Exception:  # a file that the runtime refuses is not counted
@@ -114,7 +147,7 @@ def fill(r, secateur, path):
     done, r["inspect_s"] = run([secateur, "inspect", path, "--json"])
     if done.returncode == 0:
         survey = json.loads(done.stdout)
-        r.update(params_share=survey["prunable_params"], macs_share=survey["prunable_macs"], groups=len(survey["groups"]))
+        r.update(params_share=survey["prunable_params"], plain_share=survey["prunable_conv_gemm_matmul"], macs_share=survey["prunable_macs"], groups=len(survey["groups"]))
     else:
         r["reason"] = done.stderr.strip()
     folder = tempfile.mkdtemp()
@@ -132,6 +165,10 @@ def fill(r, secateur, path):
         shapes = {a["input"]: a["shape"] for a in report["assumed"]}
         try:
             r.update(verify(path, out, shapes, report["macs_before"]))
+            if networks:
+                r["pruned"] = shutil.copy(f"{out}/pruned.onnx", os.path.join(networks, f"{r['name']}.pruned.onnx"))
+            else:
+                r["latency"] = latency(path, f"{out}/pruned.onnx", shapes)
         except Exception as e:
             r["reason"] = str(e).splitlines()[0][:300]
     finally:
@@ -157,17 +194,41 @@ def main():
     p.add_argument("--secateur", default="target/release/secateur")
     p.add_argument("--only", default="")
     p.add_argument("--out", default="")
+    p.add_argument("--rows", default="")
+    p.add_argument("--networks", default="")
+    p.add_argument("--untimed", action="store_true")
+    p.add_argument("--seconds", type=float, default=float("inf"))
     a = p.parse_args()
+    if a.networks:
+        os.makedirs(a.networks, exist_ok=True)
     data = os.environ.get("SECATEUR_DATA") or sys.exit("skipped: SECATEUR_DATA is not set")
-    tables = []
+    tables, started = [], time.perf_counter()
+    kept = json.load(open(a.rows, encoding="utf-8")) if a.rows and os.path.exists(a.rows) else {}
+    left = 0
     for part in ["corpus", "models"]:
         files = [f for f in sorted(glob.glob(f"{data}/{part}/*.onnx")) if a.only in f]
         rows = []
         for f in files:
-            rows.append(row(a.secateur, f))
-            r = rows[-1]
+            key = f"{part}/{os.path.basename(f)}"
+            known = key in kept
+            r = kept[key] if known else row(a.secateur, f, a.networks)
+            kept[key] = r
+            rows.append(r)
+            if "pruned" in r and "latency" not in r and not a.untimed:
+                if time.perf_counter() - started > a.seconds:
+                    left += 1
+                    continue
+                r["latency"] = latency(r["dense"], r["pruned"], {i["input"]: i["shape"] for i in r["report"]["assumed"]})
+                known = False
+            if known:
+                continue
+            if a.rows:
+                with open(a.rows, "w", encoding="utf-8") as file:
+                    json.dump(kept, file, default=float)
             print(f"{r['name']:60} {percent(r.get('params_share')):>6} {verdict(r):>14} {r.get('reason', '')[:120]!r}", file=sys.stderr, flush=True)
         tables.append((part, rows))
+    if left:
+        sys.exit(f"{left} files are to be timed; the same command goes on")
     text = page(tables)
     if a.out:
         with open(a.out, "w", encoding="utf-8") as f:
@@ -185,25 +246,33 @@ def page(tables):
            "are not counted. *Verified*: the outputs of the pruned file and of its masked twin in ONNX Runtime with all",
            "optimisations differ by at most 1e-3 of the largest output on random inputs. *Effect*: how far the twin's outputs are from",
            "the dense network's; where it is 0 the check sees little (saturated outputs). Files whose weights are one generated constant",
-           "each are marked * and checked with weights drawn at random.", ""]
+           "each are marked * and checked with weights drawn at random. *Latency*: ONNX Runtime with one thread and all optimisations on",
+           "one core (shared with other work of the machine), both networks in interleaved rounds; medians, and the median of the ratios per",
+           "round with its quartiles. A budget in parameters does not promise latency: `prune --budget` does.", ""]
     for part, rows in tables:
         loadable = [r for r in rows if r["loads"]]
         good = [r for r in loadable if r.get("all", 1) <= TOLERANCE]
         shares = [r.get("params_share") or 0.0 for r in loadable]
+        plain = [r.get("plain_share") or 0.0 for r in loadable]
+        timed = [r["latency"]["ratio"] for r in good if "latency" in r]
         out += [f"## {part}", ""]
         if loadable:
             out += [f"{len(rows)} files, {len(loadable)} of which ONNX Runtime loads: **{len(good)} ({100 * len(good) / len(loadable):.0f} %) pruned and",
-                    f"verified**; median prunable share of their weights {100 * statistics.median(shares):.1f} %; slowest `inspect`",
+                    f"verified**; median prunable share of the parameters of Conv, Gemm and MatMul {100 * statistics.median(plain):.1f} % (with ConvTranspose,",
+                    f"LSTM and GRU {100 * statistics.median(shares):.1f} %); median latency {100 * statistics.median(timed or [1]):.1f} % of the dense network's; slowest `inspect`",
                     f"{max(r['inspect_s'] for r in rows):.2f} s (the process as a whole); of those verified, {sum(r['effect'] > 1e-6 for r in good)} with an effect above 1e-6.", ""]
-        out += ["| file | operators | prunable % of weights | of MACs | verified (difference) | effect | parameters before → after | bytes before → after | MACs after % |",
-                "|---|---|---:|---:|---|---:|---:|---:|---:|"]
+        out += ["| file | operators | prunable % of weights | of MACs | verified (difference) | effect | parameters before → after | bytes before → after | MACs after % | latency before → after, ms | latency after % (quartiles) |",
+                "|---|---|---:|---:|---|---:|---:|---:|---:|---:|---:|"]
         for r in rows:
             rep = r.get("report")
             size = f"{rep['params_before']:,} → {rep['params_after']:,}" if rep else "–"
             file_size = "{:,} → {:,}".format(*r["bytes"]) if "bytes" in r else "–"
             macs = percent(rep["macs_after"] / rep["macs_before"]) if rep and rep["macs_before"] else "–"
             effect = f"{r['effect']:.0e}" if "effect" in r else "–"
-            out.append(f"| {r['name']}{' *' if r['randomised'] else ''} | {r['operators']} | {percent(r.get('params_share'))} | {percent(r.get('macs_share'))} | {verdict(r)} | {effect} | {size} | {file_size} | {macs} |")
+            t = r.get("latency")
+            ms = f"{t['dense_ms']:.3g} → {t['pruned_ms']:.3g}" if t else "–"
+            ratio = f"{100 * t['ratio']:.1f} ({100 * t['quartiles'][0]:.0f}–{100 * t['quartiles'][1]:.0f})" if t else "–"
+            out.append(f"| {r['name']}{' *' if r['randomised'] else ''} | {r['operators']} | {percent(r.get('params_share'))} | {percent(r.get('macs_share'))} | {verdict(r)} | {effect} | {size} | {file_size} | {macs} | {ms} | {ratio} |")
         out.append("")
         told = [r for r in rows if r.get("reason")]
         if told:

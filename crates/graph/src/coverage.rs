@@ -21,6 +21,10 @@ pub struct Coverage {
     pub params: f64,
     /// Those that can be removed.
     pub prunable_params: f64,
+    /// Elements of the weights of `Conv`, `Gemm` and `MatMul` alone.
+    pub plain_params: f64,
+    /// Those that can be removed.
+    pub prunable_plain_params: f64,
     /// Multiply-accumulates of the layers, for the input shapes of the facts.
     pub macs: f64,
     /// Those that can be removed.
@@ -31,6 +35,11 @@ impl Coverage {
     /// Share of the weights that can be removed, 0 for a network without layers.
     pub fn params_share(&self) -> f64 {
         if self.params > 0.0 { self.prunable_params / self.params } else { 0.0 }
+    }
+
+    /// Share of the weights of `Conv`, `Gemm` and `MatMul` that can be removed, 0 for a network without any.
+    pub fn plain_share(&self) -> f64 {
+        if self.plain_params > 0.0 { self.prunable_plain_params / self.plain_params } else { 0.0 }
     }
 
     /// Share of the work that can be removed, 0 for a network without layers.
@@ -61,6 +70,10 @@ pub fn coverage(graph: &Graph, facts: &Facts, groups: &Groups) -> Coverage {
                 let count = shape.iter().product::<usize>() as f64;
                 all.params += count;
                 all.prunable_params += count * (1.0 - stays);
+                if matches!(node.op, Op::Conv(_) | Op::Gemm(_) | Op::MatMul) {
+                    all.plain_params += count;
+                    all.prunable_plain_params += count * (1.0 - stays);
+                }
             }
         }
         if let Some(share) = share {

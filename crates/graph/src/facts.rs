@@ -18,7 +18,8 @@ pub struct Fact {
     pub dtype: DataType,
     /// Concrete dimensions.
     pub shape: Vec<usize>,
-    /// The value, where it is stored in the file or follows from stored values and shapes.
+    /// The value, where it is stored in the file or follows from stored values and shapes. Large external tensors have none: they
+    /// stay on the disk.
     pub constant: Option<Arc<Tensor>>,
 }
 
@@ -75,6 +76,10 @@ impl Facts {
         let mut facts: Vec<Option<Fact>> = vec![None; graph.values.len()];
         for t in model.initializers() {
             if let Some(v) = graph.find(t.name()) {
+                if let Some((dtype, shape)) = model.large_external(t) {
+                    facts[v.index()] = Some(Fact::new(dtype, shape));
+                    continue;
+                }
                 facts[v.index()] = match model.decode_tensor(t) {
                     Ok(tensor) => Some(Fact::constant(tensor)),
                     Err(e @ Error::ExternalData { .. }) => return Err(e),

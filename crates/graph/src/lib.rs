@@ -6,6 +6,7 @@
 //! In the order a newcomer meets them: [`Model`] is the decoded file, [`Graph`] its indexed main graph, [`Facts`] the
 //! shapes and constants of all values.
 
+mod attention;
 mod attributes;
 mod bindings;
 mod cost;
@@ -24,6 +25,7 @@ pub mod scheme;
 pub mod surgery;
 mod tensor;
 
+pub use attention::Attention;
 pub use bindings::AssumedShape;
 pub use cost::{Costs, NodeCost, cost};
 pub use coupling::{Approximation, Branch, BranchId, Frozen, Group, GroupId, Groups, Layer, Member, Role, Slabs};

@@ -6,7 +6,10 @@
 mod mutated;
 mod support;
 
-use mutated::{Outcome, judge, mutate};
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+use mutated::{Damage, Outcome, damage, judge, judge_by, mutate, one_input};
 use support::text::parse;
 
 /// Networks with most operators in them.
@@ -89,6 +92,56 @@ fn damaged_networks_are_read_or_refused() {
         let (read, refused) = run(&format!("network {k}"), &file, 0..400);
         // Both happen, or the mutations are of no use.
         assert!(read > 20 && refused > 20, "network {k}: {read} read, {refused} refused");
+    }
+}
+
+/// Seeds that are tried on every network, whatever ranges the other tests draw from: three and more of each kind of damage.
+const KEPT: [u64; 14] = [0, 1, 2, 3, 4, 5, 6, 7, 8, 10, 25, 29, 32, 33];
+
+#[test]
+fn kept_seeds_hold_every_kind_of_damage_and_are_read_or_refused() {
+    let mut kinds: BTreeMap<Damage, usize> = BTreeMap::new();
+    for seed in KEPT {
+        *kinds.entry(damage(seed)).or_default() += 1;
+    }
+    for kind in [Damage::BitFlips, Damage::Truncation, Damage::MovedPiece, Damage::FieldEdits] {
+        assert!(kinds.get(&kind).is_some_and(|&n| n >= 3), "{kind:?}: {kinds:?}");
+    }
+    for (k, text) in NETWORKS.iter().enumerate() {
+        let file = parse(text).to_bytes().unwrap();
+        for seed in KEPT {
+            let damaged = mutate(&file, seed);
+            let outcome = judge(damaged.clone());
+            assert!(!matches!(outcome, Outcome::Broken(_)), "network {k}, seed {seed}: {outcome:?}");
+            one_input(&damaged);
+        }
+        one_input(&file);
+        one_input(&file[..file.len() / 2]);
+    }
+    one_input(&[]);
+}
+
+/// The limits are those that the judge holds a case to.
+#[test]
+fn what_takes_too_long_too_much_or_panics_is_broken() {
+    let broken = |o: Outcome, why: &str| assert!(matches!(&o, Outcome::Broken(text) if text.contains(why)), "{o:?}");
+    assert_eq!(mutated::LONGEST, Duration::from_secs(5));
+    broken(
+        judge_by(vec![0], Duration::from_millis(20), |_| {
+            std::thread::sleep(Duration::from_millis(60));
+            Ok(0)
+        }),
+        "it took",
+    );
+    broken(judge_by(vec![0], mutated::LONGEST, |_| panic!("on purpose")), "on purpose");
+    if cfg!(target_os = "linux") && std::fs::write("/proc/self/clear_refs", "5").is_ok() {
+        let greedy = |_| {
+            let pages = vec![1u8; 300_000_000];
+            Ok(pages.iter().step_by(4096).map(|&b| usize::from(b)).sum())
+        };
+        broken(judge_by(vec![0], mutated::LONGEST, greedy), "MB for 1 bytes");
+    } else {
+        println!("skipped: this system does not tell how much memory a process took");
     }
 }
 

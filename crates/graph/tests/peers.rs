@@ -30,6 +30,9 @@ const PAINS: &[(&str, &str)] = &[
     ("detection heads whose output count must stay", "coupling::detection_heads_keep_their_outputs"),
     ("initializers listed as graph inputs (IR < 4)", "coupling::initializers_listed_as_inputs_are_cut_in_both_places"),
     ("parameters that no module wraps", "coupling::per_channel_parameters_of_elementwise_nodes_are_sliced"),
+    ("parts that must not be pruned have to be listed by hand (ignored_layers)", "coupling::detection_heads_keep_their_outputs"),
+    ("the pruner walks chains pattern by pattern and declines the whole", "coupling::an_operator_without_a_rule_freezes_what_it_touches"),
+    ("Resize to the size of another feature map", "forms::a_resize_to_computed_sizes_follows"),
     ("num_heads has to be told", "structures::attention_offers_the_width_of_its_heads_or_the_heads"),
     ("the head width of a fused query-key-value projection", "peers::a_fused_projection_loses_the_same_unit_of_queries_and_keys"),
     ("heads of a fused projection", "peers::a_fused_projection_loses_a_head_of_queries_keys_and_values"),
@@ -39,8 +42,12 @@ const PAINS: &[(&str, &str)] = &[
 
 #[test]
 fn every_pain_has_its_test() {
-    let files =
-        [("coupling", include_str!("coupling.rs")), ("structures", include_str!("structures.rs")), ("peers", include_str!("peers.rs"))];
+    let files = [
+        ("coupling", include_str!("coupling.rs")),
+        ("structures", include_str!("structures.rs")),
+        ("peers", include_str!("peers.rs")),
+        ("forms", include_str!("forms.rs")),
+    ];
     for (pain, test) in PAINS {
         let (file, name) = test.split_once("::").unwrap();
         let text = files.iter().find(|f| f.0 == file).unwrap_or_else(|| panic!("{pain}: no file {file}")).1;

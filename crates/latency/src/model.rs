@@ -1,18 +1,23 @@
 //! A model as this crate sees it: bytes and the shapes to run it with.
 
 use std::fmt;
+use std::path::Path;
 use std::str::FromStr;
 use std::sync::Arc;
 
 use serde::{Deserialize, Serialize};
 
-/// A self-contained ONNX file (no external data) and concrete input shapes, batch included.
+use crate::error::Error;
+
+/// An ONNX file and concrete input shapes, batch included. It is self-contained, unless `file` says where the rest lies.
 #[derive(Clone, PartialEq)]
 pub struct ModelBytes {
     /// What to call it in messages and tables.
     pub name: String,
     /// The ONNX file.
     pub onnx: Arc<[u8]>,
+    /// Where the file lies, if its external data lie beside it; runtimes then read it there.
+    pub file: Option<Arc<Path>>,
     /// Every graph input that is not an initializer, with a concrete shape.
     pub inputs: Vec<InputSpec>,
 }
@@ -20,7 +25,17 @@ pub struct ModelBytes {
 impl ModelBytes {
     /// A model from its parts.
     pub fn new(name: impl Into<String>, onnx: impl Into<Arc<[u8]>>, inputs: Vec<InputSpec>) -> Self {
-        Self { name: name.into(), onnx: onnx.into(), inputs }
+        Self { name: name.into(), onnx: onnx.into(), file: None, inputs }
+    }
+
+    /// A model in a file with external data beside it, to be run, not to be timed: nothing that makes it fast is done that takes
+    /// memory.
+    ///
+    /// # Errors
+    /// The file cannot be read.
+    pub fn in_file(name: impl Into<String>, path: &Path, inputs: Vec<InputSpec>) -> Result<Self, Error> {
+        let onnx = std::fs::read(path).map_err(|cause| Error::Io { path: path.to_owned(), cause })?;
+        Ok(Self { file: Some(path.into()), ..Self::new(name, onnx, inputs) })
     }
 }
 

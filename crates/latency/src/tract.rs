@@ -96,7 +96,11 @@ impl TractModel {
     /// [`Error::ModelRejected`], [`Error::InputMismatch`].
     pub(crate) fn load(model: &ModelBytes, level: Optimization) -> Result<Self, Error> {
         let rejected = |cause: String| Error::ModelRejected { runtime: "tract".into(), model: model.name.clone(), cause };
-        let mut network = tract_onnx::onnx().model_for_read(&mut Cursor::new(&model.onnx[..])).map_err(|e| rejected(format!("{e:#}")))?;
+        let read = match &model.file {
+            Some(path) => tract_onnx::onnx().model_for_path(path),
+            None => tract_onnx::onnx().model_for_read(&mut Cursor::new(&model.onnx[..])),
+        };
+        let mut network = read.map_err(|e| rejected(format!("{e:#}")))?;
         let names: Vec<String> = network
             .input_outlets()
             .map_err(|e| rejected(format!("{e:#}")))?
@@ -109,6 +113,8 @@ impl TractModel {
             let fact = InferenceFact::dt_shape(datum_type(spec.dtype), spec.shape.clone());
             network.set_input_fact(position, fact).map_err(|e| rejected(format!("{e:#}")))?;
         }
+        // What is run from a file is not made fast: that takes a second copy of the weights.
+        let level = if model.file.is_some() { Optimization::Disabled } else { level };
         let state = optimised(network, level).map_err(|e| rejected(format!("{e:#}")))?;
         Ok(Self { state, order })
     }

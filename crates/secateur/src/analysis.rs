@@ -1,8 +1,9 @@
 //! A model with everything that is known of it without running it.
 
-use graph::{Costs, Decision, Facts, Graph, Groups, InputShapes, Layer, Model, ops::Op};
+use graph::{Costs, Decision, Facts, Graph, Groups, InputShapes, Layer, Model, Slabs, ops::Op};
 
 use crate::error::{Error, Result};
+use crate::scope::Scope;
 
 /// A model, its graph, facts, groups and layers.
 #[derive(Debug, Clone)]
@@ -17,6 +18,10 @@ pub struct Analysis {
     pub groups: Groups,
     /// The layers whose widths the groups make up.
     pub layers: Vec<Layer>,
+    /// What the latency is made of: the layers, then the attentions, whose widths are heads and their width.
+    pub priced: Vec<Layer>,
+    /// What may be pruned.
+    pub scope: Scope,
 }
 
 impl Analysis {
@@ -25,11 +30,44 @@ impl Analysis {
     /// # Errors
     /// As [`Graph::new`], [`Facts::infer`] and [`Groups::analyse`].
     pub fn new(model: Model, shapes: &InputShapes) -> Result<Self> {
+        Self::within(model, shapes, Scope::default())
+    }
+
+    /// As [`Analysis::new`], with a say in what may be pruned.
+    ///
+    /// # Errors
+    /// As [`Analysis::new`].
+    pub fn within(model: Model, shapes: &InputShapes, scope: Scope) -> Result<Self> {
         let graph = Graph::new(&model)?;
         let facts = Facts::infer(&model, &graph, shapes)?;
-        let groups = Groups::analyse(&model, &graph, &facts)?;
+        let mut groups = Groups::with_slabs(&model, &graph, &facts, scope.slabs)?;
+        scope.freeze(&graph, &mut groups);
         let layers = groups.layers().to_vec();
-        Ok(Self { model, graph, facts, groups, layers })
+        let priced = [&layers, groups.attention()].concat();
+        Ok(Self { model, graph, facts, groups, layers, priced, scope })
+    }
+
+    /// The same model with other slabs.
+    ///
+    /// # Errors
+    /// As [`Analysis::new`].
+    pub fn with_slabs(mut self, slabs: Slabs) -> Result<Self> {
+        if self.scope.slabs != slabs {
+            self.scope.slabs = slabs;
+            self.groups = Groups::with_slabs(&self.model, &self.graph, &self.facts, slabs)?;
+            self.scope.freeze(&self.graph, &mut self.groups);
+            self.layers = self.groups.layers().to_vec();
+            self.priced = [&self.layers, self.groups.attention()].concat();
+        }
+        Ok(self)
+    }
+
+    /// What another model is at batch size `batch`, with the same say in what may be pruned.
+    ///
+    /// # Errors
+    /// As [`Analysis::new`].
+    pub fn with_model(&self, model: Model, batch: usize) -> Result<Self> {
+        Self::within(model, &InputShapes::batch(batch), self.scope.clone())
     }
 
     /// As [`Analysis::new`], with a common size for what the file leaves open and `shapes` does not tell; what was taken is
@@ -37,10 +75,10 @@ impl Analysis {
     ///
     /// # Errors
     /// As [`Analysis::new`]; no common size fits.
-    pub fn completed(model: Model, shapes: &InputShapes) -> Result<(Self, Vec<graph::AssumedShape>)> {
+    pub fn completed(model: Model, shapes: &InputShapes, scope: Scope) -> Result<(Self, Vec<graph::AssumedShape>)> {
         let graph = Graph::new(&model)?;
         let (shapes, assumed) = shapes.completed(&model, &graph)?;
-        Ok((Self::new(model, &shapes)?, assumed))
+        Ok((Self::within(model, &shapes, scope)?, assumed))
     }
 
     /// The smaller model under `decision`.

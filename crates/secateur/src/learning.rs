@@ -10,7 +10,6 @@ use train::data::{DataSpec, Dataset, Normalization, Options, Texture};
 use train::schedule::Schedule;
 use train::{GradView, Hooks, Imitation, Mode, Network, Progress, Recipe};
 
-use crate::analysis::Analysis;
 use crate::choice::{Space, Values};
 use crate::error::{Error, Result};
 use crate::evaluator::{Effort, Evaluator, Judge, LocalScorer, Score};
@@ -218,7 +217,7 @@ impl Session<'_> {
             self.tell(Event::Recalled { what: name });
             if let Some(file) = done.model {
                 let model = Model::load(self.run.file(&file)?)?;
-                stage.analysis = Analysis::new(model, &InputShapes::batch(self.settings.latency_batch))?;
+                stage.analysis = stage.analysis.with_model(model, self.settings.latency_batch)?;
             }
             return Ok(done.saliency);
         }
@@ -286,7 +285,7 @@ impl Session<'_> {
             network.write_back(&mut model)?;
             let file = format!("steps/{step:02}-trained.onnx");
             self.run.write_model(&file, &model)?;
-            stage.analysis = Analysis::new(model, &InputShapes::batch(self.settings.latency_batch))?;
+            stage.analysis = stage.analysis.with_model(model, self.settings.latency_batch)?;
             Some(file)
         } else {
             None

@@ -29,6 +29,7 @@ mod rounding;
 mod run;
 mod saliency;
 mod schemes;
+mod scope;
 mod session;
 mod settings;
 mod size;
@@ -64,6 +65,7 @@ pub use schemes::{
     Assigned, Mapping, ReorderedRow, SCHEME_REPORT_VERSION, SchemeJob, SchemeLatency, SchemePlan, SchemeReport, SchemeRow, is_scheme_run,
     prune_to_schemes, resume_schemes,
 };
+pub use scope::{Keep, Scope};
 pub use settings::{Grid, LossKind, Method, Recover, SchemeTraining, Settings, Solver};
 pub use size::{GroupOutcome, ParseSizeError, SizeBudget, SizeCut, SizeReport, prune_to_size};
 pub use stage::Stage;

@@ -28,9 +28,7 @@ impl Cut {
     pub fn apply(&self, model: Model, shapes: &InputShapes) -> Result<Model> {
         let mut analysis = Analysis::new(model, shapes)?;
         for step in &self.steps {
-            if step.slabs != analysis.groups.slabs {
-                analysis.groups = graph::Groups::with_slabs(&analysis.model, &analysis.graph, &analysis.facts, step.slabs)?;
-            }
+            analysis = analysis.with_slabs(step.slabs)?;
             let decision = graph::Decision::from_named(step, &analysis.groups, &analysis.graph)?;
             analysis = Analysis::new(analysis.apply(&decision)?, shapes)?;
         }

@@ -1,7 +1,7 @@
 //! A session owns the boxes of a run: the dense network, the target, the data, the run directory. Methods walk the loop
 //! through it.
 
-use graph::{Decision, InputShapes, Model};
+use graph::{Decision, InputShapes, Model, Slabs};
 use latency::{Protocol, TargetSpec};
 use rand::{RngExt, SeedableRng};
 use rand_chacha::ChaCha8Rng;
@@ -16,7 +16,8 @@ use crate::learning::Learning;
 use crate::plan::{LayerWidth, PLAN_VERSION, Plan, file_hash};
 use crate::run::{Journal, Run};
 use crate::saliency::Sources;
-use crate::settings::{Grid, Settings};
+use crate::scope::Scope;
+use crate::settings::{Grid, Method, Settings};
 use crate::stage::Stage;
 use crate::staircases::{StaircaseOptions, Staircases};
 use crate::verify;
@@ -37,6 +38,8 @@ pub struct Session<'a> {
     pub bench: Bench,
     /// Data and training; `None` without data.
     pub learning: Option<Learning>,
+    /// The dense network with heads as the channels of its attentions, where both heads and their width may be pruned.
+    in_parts: Option<Analysis>,
     /// Agreement of every cut network with its masked twin.
     pub twin_checks: Vec<verify::TwinCheck>,
     observer: &'a mut dyn Observer,
@@ -50,8 +53,11 @@ impl<'a> Session<'a> {
     pub fn open(settings: Settings, run: Run, observer: &'a mut dyn Observer) -> Result<Self> {
         settings.check()?;
         let model = Model::load(&settings.model)?;
-        let dense = Analysis::new(model, &InputShapes::batch(settings.latency_batch))?;
+        let dense = Analysis::within(model, &InputShapes::batch(settings.latency_batch), Scope::but(&settings.keep))?;
+        dense.scope.check(&dense.graph, &dense.groups)?;
         dense.need_prunable()?;
+        let stepwise = matches!(settings.method, Method::Halp | Method::Flops) && settings.steps > 1;
+        let in_parts = if stepwise { in_parts(&dense)? } else { None };
         let learning = settings.data().map(|d| Learning::open(d, &settings, &dense.model)).transpose()?;
         if let Some(text) = learning.as_ref().and_then(Learning::drawn) {
             observer.event(Event::Note { text: text.to_owned() });
@@ -69,7 +75,7 @@ impl<'a> Session<'a> {
         if budget_s >= dense_s {
             return Err(Error::AboveDense { budget_s, dense_s });
         }
-        Ok(Self { settings, run, dense, dense_s, budget_s, bench, learning, twin_checks: Vec::new(), observer })
+        Ok(Self { settings, run, dense, dense_s, budget_s, bench, learning, in_parts, twin_checks: Vec::new(), observer })
     }
 
     /// The latency aimed at: the middle of the tolerance.
@@ -97,6 +103,19 @@ impl<'a> Session<'a> {
                 Space::with_counts(groups, depth, &kept)
             }
         })
+    }
+
+    /// The slabs of step `step` of `steps`: heads and their width in turn where both may be pruned, width in the end, which is the
+    /// finer choice.
+    pub(crate) fn slabs(&self, step: usize, steps: usize) -> Slabs {
+        let heads = self.in_parts.is_some() && (steps - 1 - step) % 2 == 1;
+        if heads { Slabs::Parts } else { self.dense.scope.slabs }
+    }
+
+    /// The dense network in every way that the run cuts it, with what may be chosen.
+    fn spaces(&self, depth: bool) -> Vec<(&Analysis, Space)> {
+        let all = std::iter::once(&self.dense).chain(&self.in_parts);
+        all.map(|a| (a, Space::new(&a.groups, self.settings.chunk, depth))).collect()
     }
 
     /// Announces a stage; the place where a wish to stop is heard.
@@ -140,11 +159,15 @@ impl<'a> Session<'a> {
     /// The runtime refuses a layer; the floor is above the budget.
     pub fn latency_table(&mut self) -> Result<LatencyTable> {
         self.stage("latency table of the layers")?;
-        let space = Space::new(&self.dense.groups, self.settings.chunk, true);
-        let ranges = width_ranges(&self.dense, &space);
+        let ranges = self
+            .spaces(true)
+            .iter()
+            .map(|(a, space)| width_ranges(a, space))
+            .reduce(|one, other| one.iter().zip(&other).map(|(a, b)| a.combined(b)).collect());
+        let ranges = ranges.unwrap_or_default();
         let (dense, bench, observer) = (&self.dense, &mut self.bench, &mut *self.observer);
         let mut table: LatencyTable = self.run.journal.step("latency table", || {
-            LatencyTable::profile(&dense.model, &dense.graph, &dense.facts, &dense.layers, &ranges, &mut |models| {
+            LatencyTable::profile(&dense.model, &dense.graph, &dense.facts, &dense.priced, &ranges, &mut |models| {
                 bench.table(models, &mut |done, total| observer.event(Event::Progress { done, total, note: "layers timed".into() }))
             })
         })?;
@@ -178,22 +201,32 @@ impl<'a> Session<'a> {
     fn calibrate(&mut self, table: &LatencyTable) -> Result<Calibration> {
         let count = self.settings.calibration_networks;
         self.stage(&format!("calibrating the table on {count} sub-networks"))?;
-        let space = Space::new(&self.dense.groups, self.settings.chunk, true);
-        let ranks = Sources::find(&self.dense.graph, &self.dense.groups, crate::Criterion::Magnitude)
-            .from_weights(&self.dense.model, &self.dense.groups);
-        let widths = Widths::new(&self.dense.groups, &self.dense.layers, &space);
         let mut rng = ChaCha8Rng::seed_from_u64(self.settings.seed ^ 0xca11);
-        let mut points: Vec<(Features, f64)> = vec![(table.features(&widths.all(&space, &space.keep_all())), self.dense_s)];
-        let choices: Vec<Vec<usize>> = (0..count).map(|k| random_choice(&space, &mut rng, (k + 1) as f64 / (count + 1) as f64)).collect();
+        let spaces = self.spaces(true);
+        let ranks: Vec<_> = spaces
+            .iter()
+            .map(|(a, _)| Sources::find(&a.graph, &a.groups, crate::Criterion::Magnitude).from_weights(&a.model, &a.groups))
+            .collect();
+        // Sub-networks of every kind of slab in turn; the first point is the dense network.
+        let choices: Vec<(usize, Vec<usize>)> = (0..count)
+            .map(|k| (k % spaces.len(), random_choice(&spaces[k % spaces.len()].1, &mut rng, (k + 1) as f64 / (count + 1) as f64)))
+            .collect();
+        let features = |(a, space): &(&Analysis, Space), choice: &[usize]| {
+            table.features(&Widths::new(&a.groups, &a.priced, space).all(space, choice))
+        };
+        let mut points: Vec<(Features, f64)> = vec![(features(&spaces[0], &spaces[0].1.keep_all()), self.dense_s)];
         for (k, batch) in choices.chunks(3).enumerate() {
             self.heed_stop()?;
-            let models =
-                batch.iter().map(|c| self.dense.apply(&space.decision(&self.dense.groups, &ranks, c))).collect::<Result<Vec<_>>>()?;
+            let spaces = self.spaces(true);
+            let mut cut = Vec::new();
+            for (which, choice) in batch {
+                let (a, space) = &spaces[*which];
+                cut.push((features(&spaces[*which], choice), a.apply(&space.decision(&a.groups, &ranks[*which], choice))?));
+            }
+            let (seen, models): (Vec<Features>, Vec<Model>) = cut.into_iter().unzip();
             let measured =
                 self.bench.relative(&self.run.journal, &self.dense.model, &models, &calibration_protocol(), CALIBRATION_NOISE)?;
-            for (choice, m) in batch.iter().zip(measured) {
-                points.push((table.features(&widths.all(&space, choice)), m.ratio * self.dense_s));
-            }
+            points.extend(seen.into_iter().zip(measured).map(|(x, m)| (x, m.ratio * self.dense_s)));
             self.observer.event(Event::Progress { done: (k * 3 + batch.len()).min(count), total: count, note: "sub-networks".into() });
         }
         let fit = Calibration::fit(&points);
@@ -205,12 +238,14 @@ impl<'a> Session<'a> {
 
     /// Refuses a budget that no decision reaches, and tells what is ahead.
     fn check_floor(&mut self, table: &LatencyTable) -> Result<()> {
-        let space = Space::new(&self.dense.groups, self.settings.chunk, self.depth());
-        let widths = Widths::new(&self.dense.groups, &self.dense.layers, &space);
-        let values =
-            Values { groups: space.groups.iter().map(|g| vec![0.0; g.counts.len()]).collect(), branches: vec![0.0; space.branches.len()] };
-        let problem = joint_problem(&space, &widths, &self.dense.layers, &values, table);
-        let floor_s = search::joint::min_cost(&problem, &search::Limits::default())?.cost + table.constant();
+        let mut floor_s = f64::INFINITY;
+        for (a, space) in self.spaces(self.depth()) {
+            let widths = Widths::new(&a.groups, &a.priced, &space);
+            let groups = space.groups.iter().map(|g| vec![0.0; g.counts.len()]).collect();
+            let values = Values { groups, branches: vec![0.0; space.branches.len()] };
+            let problem = joint_problem(&space, &widths, &a.priced, &values, table);
+            floor_s = floor_s.min(search::joint::min_cost(&problem, &search::Limits::default())?.cost + table.constant());
+        }
         // The fit may say less than nothing where it is asked far outside of what it was fitted to.
         let floor_s = floor_s.max(0.0);
         let estimate_s = self.learning.as_ref().and_then(|l| l.estimate_s(&self.settings));
@@ -233,7 +268,7 @@ impl<'a> Session<'a> {
         self.twin_checks.push(verify::check(&stage.analysis, decision, &smaller, self.bench.runtime())?);
         let mut cut = stage.cut;
         cut.steps.push(decision.to_named(&stage.analysis.groups, &stage.analysis.graph));
-        let analysis = Analysis::new(smaller, &InputShapes::batch(self.settings.latency_batch))?;
+        let analysis = stage.analysis.with_model(smaller, self.settings.latency_batch)?;
         Ok(Stage { analysis, cut })
     }
 
@@ -263,6 +298,18 @@ impl<'a> Session<'a> {
     pub fn table_path(&self) -> std::path::PathBuf {
         self.settings.table.clone().unwrap_or_else(default_table)
     }
+}
+
+/// `dense` with heads as the channels of its attentions, where that offers what it does not offer as it is.
+fn in_parts(dense: &Analysis) -> Result<Option<Analysis>> {
+    let open = |a: &Analysis, side: fn(&graph::Layer) -> &Vec<(graph::GroupId, usize)>| {
+        a.groups.attention().iter().flat_map(side).any(|&(g, _)| a.groups.prunable().any(|p| p.id == g))
+    };
+    if dense.scope.slabs == Slabs::Parts || !open(dense, |l| &l.outputs) {
+        return Ok(None);
+    }
+    let parts = dense.clone().with_slabs(Slabs::Parts)?;
+    Ok(open(&parts, |l| &l.inputs).then_some(parts))
 }
 
 /// Noise up to which a sub-network's latency is good enough for calibration, which averages over many.
@@ -306,5 +353,5 @@ fn width_ranges(analysis: &Analysis, space: &Space) -> Vec<WidthRange> {
         }
         reach.into_iter().collect::<Vec<_>>()
     };
-    analysis.layers.iter().map(|l| WidthRange { inputs: sums(l.fixed_in, &l.inputs), outputs: sums(l.fixed_out, &l.outputs) }).collect()
+    analysis.priced.iter().map(|l| WidthRange { inputs: sums(l.fixed_in, &l.inputs), outputs: sums(l.fixed_out, &l.outputs) }).collect()
 }

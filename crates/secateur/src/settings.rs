@@ -8,6 +8,7 @@ use serde::{Deserialize, Serialize};
 use crate::budget::Budget;
 use crate::error::{Error, Result};
 use crate::saliency::Criterion;
+use crate::scope::Keep;
 
 /// How widths and branches are chosen.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default, Serialize, Deserialize)]
@@ -164,6 +165,8 @@ pub struct Settings {
     pub round_up: bool,
     /// Residual branches may be removed.
     pub depth: bool,
+    /// What is left as it is.
+    pub keep: Vec<Keep>,
     /// Images of the held-out split on which candidates, and the damage of removing a branch, are judged.
     #[serde(alias = "damage-images")]
     pub score_images: usize,
@@ -218,6 +221,7 @@ impl Default for Settings {
             seeds: 12,
             round_up: true,
             depth: true,
+            keep: Vec::new(),
             score_images: 1000,
             score_batches: 16,
             workers: 0,

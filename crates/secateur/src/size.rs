@@ -20,6 +20,7 @@ use crate::learning::Learning;
 use crate::plan::Cut;
 use crate::recovery::Recovery;
 use crate::saliency::{Criterion, Saliency, Sources};
+use crate::scope::Scope;
 use crate::settings::Settings;
 use crate::verify::{TwinCheck, compare_at};
 
@@ -155,16 +156,23 @@ impl SizeCut {
     }
 }
 
-/// Cuts `model` to `budget`. `runtimes` are asked in order to run the masked-twin check; the first that can run the network
-/// does.
+/// Cuts `model` to `budget` within `scope`. `runtimes` are asked in order to run the masked-twin check; the first that can run
+/// the network does.
 ///
 /// # Errors
 /// Operators that no runtime here knows (by name), nothing that can be removed (with the reason of every group), a budget
 /// below what the groups allow or not below what the network has, a result that is not its masked twin, and no runtime that
 /// runs the network.
-pub fn prune_to_size(model: Model, budget: SizeBudget, shapes: &InputShapes, runtimes: &[Box<dyn Runtime>]) -> Result<SizeCut> {
+pub fn prune_to_size(
+    model: Model,
+    budget: SizeBudget,
+    shapes: &InputShapes,
+    scope: Scope,
+    runtimes: &[Box<dyn Runtime>],
+) -> Result<SizeCut> {
     refuse_custom_operators(&model)?;
-    let (dense, assumed) = Analysis::completed(model, shapes)?;
+    let (dense, assumed) = Analysis::completed(model, shapes, scope)?;
+    dense.scope.check(&dense.graph, &dense.groups)?;
     dense.need_prunable()?;
     let before = parameters(&dense);
     let allowed = match budget {
@@ -465,7 +473,7 @@ fn other_sizes(dense: &Analysis, shapes: &InputShapes, assumed: &[AssumedShape])
             }
         }
     }
-    Analysis::new(dense.model.clone(), &other).ok()
+    Analysis::within(dense.model.clone(), &other, dense.scope.clone()).ok()
 }
 
 fn open_axis(model: &Model, input: &str, axis: usize) -> bool {

@@ -62,21 +62,16 @@ pub fn compare_at(twin: &Model, smaller: &Model, runtime: &dyn Runtime, inputs: 
     } else {
         runtime
     };
-    let bytes = [("masked twin", twin), ("pruned", smaller)];
-    let bytes = bytes.map(|(name, model)| Ok::<_, Error>(ModelBytes::new(name, model.to_bytes()?, inputs.to_vec())));
-    let [first, second] = bytes;
-    let bytes: [ModelBytes; 2] = [first?, second?];
-    let mut prepared = [runtime.prepare(&bytes[0])?, runtime.prepare(&bytes[1])?];
+    // One after the other: large networks are in memory once.
+    let expected = outputs("masked twin", twin, runtime, inputs)?;
+    let found = outputs("pruned", smaller, runtime, inputs)?;
     // FLOAT16 and BFLOAT16.
     let half = smaller.initializers().any(|t| matches!(t.data_type(), 10 | 16));
     let tolerance = if half { HALF_TOLERANCE } else { TOLERANCE };
     let names: Vec<String> = smaller.graph_proto().output.iter().map(|o| o.name().to_owned()).collect();
     let mut worst = 0.0f64;
-    for seed in SEEDS {
-        let inputs: Vec<Tensor> = bytes[0].inputs.iter().map(|i| Tensor::seeded(i, seed)).collect();
-        let expected = prepared[0].run_with(&inputs)?;
-        let found = prepared[1].run_with(&inputs)?;
-        for (k, (e, f)) in expected.iter().zip(&found).enumerate() {
+    for (expected, found) in expected.iter().zip(&found) {
+        for (k, (e, f)) in expected.iter().zip(found).enumerate() {
             let output = names.get(k).cloned().unwrap_or_default();
             let Some((difference, scale)) = difference(e, f) else {
                 return Err(Error::TwinMismatch { output, difference: f64::INFINITY, scale: 1.0 });
@@ -90,6 +85,22 @@ pub fn compare_at(twin: &Model, smaller: &Model, runtime: &dyn Runtime, inputs: 
         }
     }
     Ok(TwinCheck { runtime: runtime.identity().to_string(), inputs: SEEDS.len(), relative_difference: worst })
+}
+
+/// Outputs of `model` on the seeded inputs, per seed. A model with external data is read by the runtime from a temporary file.
+fn outputs(name: &str, model: &Model, runtime: &dyn Runtime, inputs: &[InputSpec]) -> Result<Vec<Vec<Tensor>>> {
+    let folder;
+    let bytes = if model.has_external_data() {
+        let temporary = |e: std::io::Error| Error::File { path: std::env::temp_dir(), cause: e.to_string() };
+        folder = tempfile::tempdir().map_err(temporary)?;
+        let path = folder.path().join("model.onnx");
+        model.replace(&path)?;
+        ModelBytes::in_file(name, &path, inputs.to_vec())?
+    } else {
+        ModelBytes::new(name, model.to_bytes()?, inputs.to_vec())
+    };
+    let mut prepared = runtime.prepare(&bytes)?;
+    SEEDS.iter().map(|&seed| Ok(prepared.run_with(&inputs.iter().map(|i| Tensor::seeded(i, seed)).collect::<Vec<_>>())?)).collect()
 }
 
 /// Largest absolute difference and largest absolute value; `None` where shapes or types differ.

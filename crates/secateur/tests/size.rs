@@ -2,14 +2,14 @@
 
 use graph::{InputShapes, Model};
 use latency::{Runtime, TargetSpec};
-use secateur::{Error, SizeBudget, SizeReport, prune_to_size, residual_network};
+use secateur::{Error, Scope, SizeBudget, SizeReport, prune_to_size, residual_network};
 
 fn tract() -> Vec<Box<dyn Runtime>> {
     vec![latency::runtime(&TargetSpec::tract()).expect("tract")]
 }
 
 fn cut(model: Model, budget: &str) -> secateur::Result<(Model, SizeReport)> {
-    let cut = prune_to_size(model, budget.parse().expect("budget"), &InputShapes::default(), &tract())?;
+    let cut = prune_to_size(model, budget.parse().expect("budget"), &InputShapes::default(), Scope::default(), &tract())?;
     Ok((cut.model, cut.report))
 }
 
@@ -67,6 +67,6 @@ fn an_operator_of_a_custom_set_is_refused_by_name() {
 
 #[test]
 fn a_network_that_no_runtime_runs_is_not_written() {
-    let e = prune_to_size(network(), SizeBudget::Share(0.7), &InputShapes::default(), &[]).expect_err("unverified");
+    let e = prune_to_size(network(), SizeBudget::Share(0.7), &InputShapes::default(), Scope::default(), &[]).expect_err("unverified");
     assert!(matches!(e, Error::Unverifiable { .. }), "{e}");
 }

@@ -117,7 +117,8 @@ impl Network {
     pub fn compile(model: &Model) -> Result<Self> {
         let graph = Graph::new(model)?;
         let mut network = Self {
-            model: model.clone(),
+            // Constants are folded by value, wherever the file keeps them.
+            model: if model.has_external_data() { model.with_data_inside()? } else { model.clone() },
             params: Vec::new(),
             running: Vec::new(),
             running_of: HashMap::new(),

@@ -4,7 +4,7 @@ use std::path::PathBuf;
 
 use clap::Args;
 use clap::builder::{PossibleValuesParser, TypedValueParser};
-use secateur::{Budget, Criterion, Grid, LossKind, Method, Recover, SchemeJob, Settings, SizeBudget, Solver};
+use secateur::{Budget, Criterion, Grid, Keep, LossKind, Method, Recover, SchemeJob, Settings, SizeBudget, Solver};
 use train::data::{Augment, DataSpec};
 use train::loss::Distill;
 use train::optim::Optimizer;
@@ -105,6 +105,10 @@ pub struct ChoiceArgs {
     /// Keep all residual branches; only widths change.
     #[arg(long)]
     pub no_depth: bool,
+    /// Leave as it is: heads (the number of heads of attentions), head-width (their width), or what the layer of this name writes;
+    /// may be repeated.
+    #[arg(long, value_name = "WHAT")]
+    pub keep: Vec<Keep>,
     /// Held-out images on which candidates, and the damage of removing a branch, are judged.
     #[arg(long, value_name = "N", alias = "damage-images", default_value_t = defaults().score_images)]
     pub score_images: usize,
@@ -297,6 +301,7 @@ impl JobArgs {
             chunk: c.chunk,
             round_up: !c.no_round_up,
             depth: !c.no_depth,
+            keep: c.keep.clone(),
             score_images: c.score_images,
             score_batches: c.score_batches,
             workers: c.workers,

@@ -3,7 +3,7 @@
 use std::path::{Path, PathBuf};
 
 use latency::{Runtime, TargetSpec};
-use secateur::{Recover, Run, Settings, SizeBudget, SizeReport, prune_to_size};
+use secateur::{Recover, Run, Scope, Settings, SizeBudget, SizeReport, prune_to_size};
 use serde::Serialize;
 
 use crate::arguments::{PruneArgs, Shared};
@@ -39,9 +39,9 @@ pub fn run(a: &PruneArgs, budget: SizeBudget, shared: &Shared) -> Result<()> {
     let runtimes: Vec<Box<dyn Runtime>> = wanted.filter_map(|t| latency::runtime(t).ok()).collect();
     let settings = a.job.unchecked(Settings::default().budget, a.job.choice.criterion)?;
     let shapes = shapes(a.job.choice.latency_batch, &a.shape);
-    let dense = model.clone();
-    let mut cut = prune_to_size(model, budget, &shapes, &runtimes)?;
-    if settings.recover != Recover::None {
+    let dense = (settings.recover != Recover::None).then(|| model.clone());
+    let mut cut = prune_to_size(model, budget, &shapes, Scope::but(&a.job.choice.keep), &runtimes)?;
+    if let Some(dense) = dense {
         cut.recover(&dense, &shapes, &settings)?;
     }
     let report = cut.report;

@@ -5,6 +5,7 @@ use std::collections::{BTreeMap, HashMap, HashSet};
 use super::labels::{Axis, Label};
 use super::rules::{Coupling, Place};
 use super::{Approximation, Frozen, Group, GroupId, Groups, Layer, Member, Role};
+use crate::attention::Attention;
 use crate::graph::{Graph, NodeId, ValueId};
 use crate::ops::Op;
 
@@ -110,12 +111,13 @@ pub(super) fn collect(mut c: Coupling) -> Groups {
             approximations: Vec::new(),
         });
     }
-    let layers = number_and_connect(&c, &mut result);
+    let (layers, attention) = number_and_connect(&c, &mut result);
     Groups {
         groups: result,
         branches: Vec::new(),
         slabs: c.slabs,
         layers,
+        attention,
         contractions: std::mem::take(&mut c.contractions),
         statistics: std::mem::take(&mut c.statistics),
     }
@@ -132,8 +134,9 @@ fn reading_order(graph: &Graph) -> Vec<u32> {
     order
 }
 
-/// Orders the groups by the first layer that writes them, names them, and says what the layers' widths are made of.
-fn number_and_connect(c: &Coupling, groups: &mut [Group]) -> Vec<Layer> {
+/// Orders the groups by the first layer that writes them, names them, and says what the widths of the layers and attentions
+/// are made of.
+fn number_and_connect(c: &Coupling, groups: &mut [Group]) -> (Vec<Layer>, Vec<Layer>) {
     let graph = c.graph;
     let rank = |v: ValueId| c.axes[v.index()].len();
     let ends: Vec<(NodeId, Place, Place)> =
@@ -195,12 +198,22 @@ fn number_and_connect(c: &Coupling, groups: &mut [Group]) -> Vec<Layer> {
         (parts, total - covered)
     };
     let known = |p: Place| c.facts.shape(p.0).is_some();
-    ends.iter()
-        .filter(|(_, i, o)| known(*i) && known(*o))
-        .map(|&(node, i, o)| {
-            let (inputs, fixed_in) = side(i, &c.at(Some(i)));
-            let (outputs, fixed_out) = side(o, &c.at(Some(o)));
-            Layer { node, inputs, outputs, fixed_in, fixed_out }
-        })
-        .collect()
+    let layer = |&(node, i, o): &(NodeId, Place, Place)| {
+        let (inputs, fixed_in) = side(i, &c.at(Some(i)));
+        let (outputs, fixed_out) = side(o, &c.at(Some(o)));
+        Layer { node, inputs, outputs, fixed_in, fixed_out }
+    };
+    let layers = ends.iter().filter(|(_, i, o)| known(*i) && known(*o)).map(layer).collect();
+    let attention = |a: &Attention| {
+        let (scores, mix) = (graph.node(a.scores), graph.node(a.mix));
+        let rank = scores.output(0).map(rank)?;
+        let (inputs, fixed_in) = scores.output(0).map(|v| side((v, rank - 3), &c.at(Some((v, rank - 3)))))?;
+        let last = |v: ValueId| side((v, rank - 1), &c.at(Some((v, rank - 1))));
+        let (mut outputs, queries) = scores.input(0).map(last)?;
+        let (values, fixed) = mix.input(1).map(last)?;
+        outputs.extend(values);
+        Some(Layer { node: a.scores, inputs, outputs, fixed_in, fixed_out: queries + fixed })
+    };
+    let attention = Attention::find(graph, c.facts).iter().filter_map(attention).collect();
+    (layers, attention)
 }

@@ -184,6 +184,7 @@ pub struct Groups {
     /// What is removed where an axis is cut into parts.
     pub slabs: Slabs,
     layers: Vec<Layer>,
+    attention: Vec<Layer>,
     pub(crate) contractions: Vec<Contraction>,
     pub(crate) statistics: Vec<Statistic>,
 }
@@ -208,6 +209,7 @@ impl Groups {
                 branches: Vec::new(),
                 slabs,
                 layers: Vec::new(),
+                attention: Vec::new(),
                 contractions: Vec::new(),
                 statistics: Vec::new(),
             });
@@ -231,6 +233,12 @@ impl Groups {
     /// All layers with weights, in the order of the graph.
     pub fn layers(&self) -> &[Layer] {
         &self.layers
+    }
+
+    /// All attentions, in the order of the graph, each as a layer at the product of its queries and keys: the input width is the
+    /// number of heads, the output width that of a head's queries and values together.
+    pub fn attention(&self) -> &[Layer] {
+        &self.attention
     }
 
     /// The layer at `node`, if it is one.

@@ -1,15 +1,67 @@
-//! Tensors whose data lie in files beside the model.
+//! Tensors whose data lie in files beside the model. Nothing is held that the disk has: data are read where they are asked for, and
+//! copied in pieces.
 
 use std::collections::{BTreeMap, HashMap};
 use std::fs::File;
-use std::io::{Read, Seek, SeekFrom};
-use std::path::{Component, Path};
+use std::io::{BufWriter, Read, Seek, SeekFrom, Write};
+use std::path::{Component, Path, PathBuf};
+use std::sync::Arc;
 
 use bytes::Bytes;
 
-use super::write_atomically;
+use super::write_through;
 use crate::error::{Error, Result};
 use crate::proto::{ModelProto, StringStringEntryProto, TensorProto, tensor_proto::DataLocation};
+
+/// External tensors of fewer bytes are known to the facts by value, others by type and shape.
+pub(super) const LARGE: u64 = 1 << 16;
+
+/// Where the data of an external tensor are.
+#[derive(Debug, Clone, PartialEq)]
+pub(super) enum Place {
+    /// In a file, as they were found.
+    File { path: Arc<Path>, offset: u64, length: u64 },
+    /// In memory: they were changed.
+    Memory(Bytes),
+    /// Nowhere: a tensor of which only the shape is asked.
+    Nowhere,
+}
+
+impl Place {
+    fn reader(&self) -> std::io::Result<Box<dyn Read + '_>> {
+        Ok(match self {
+            Self::File { path, offset, length } => {
+                let mut file = File::open(path)?;
+                file.seek(SeekFrom::Start(*offset))?;
+                Box::new(file.take(*length))
+            }
+            Self::Memory(bytes) => Box::new(&bytes[..]),
+            Self::Nowhere => return Err(std::io::Error::new(std::io::ErrorKind::NotFound, "the tensor has a shape only")),
+        })
+    }
+
+    /// The data.
+    pub(super) fn read(&self) -> std::io::Result<Bytes> {
+        if let Self::Memory(bytes) = self {
+            return Ok(bytes.clone());
+        }
+        let mut data = Vec::with_capacity(self.len() as usize);
+        self.reader()?.read_to_end(&mut data)?;
+        if data.len() as u64 != self.len() {
+            return Err(std::io::Error::new(std::io::ErrorKind::UnexpectedEof, "the file has become shorter since it was opened"));
+        }
+        Ok(data.into())
+    }
+
+    /// Bytes of the data.
+    pub(super) fn len(&self) -> u64 {
+        match self {
+            Self::File { length, .. } => *length,
+            Self::Memory(bytes) => bytes.len() as u64,
+            Self::Nowhere => 0,
+        }
+    }
+}
 
 pub(super) fn is_external(t: &TensorProto) -> bool {
     t.data_location == Some(DataLocation::External as i32)
@@ -19,10 +71,11 @@ fn entry<'t>(t: &'t TensorProto, key: &str) -> Option<&'t str> {
     t.external_data.iter().find(|e| e.key() == key).map(|e| e.value())
 }
 
-/// Reads the data of every external initializer.
-pub(super) fn read(proto: &ModelProto, model_path: &Path) -> Result<HashMap<String, Bytes>> {
+/// Finds the data of every external initializer.
+pub(super) fn find(proto: &ModelProto, model_path: &Path) -> Result<HashMap<String, Place>> {
     let folder = model_path.parent().unwrap_or(Path::new(""));
     let mut all = HashMap::new();
+    let mut paths: HashMap<PathBuf, (Arc<Path>, u64)> = HashMap::new();
     for t in proto.graph.iter().flat_map(|g| &g.initializer).filter(|t| is_external(t)) {
         let fail = |reason: String| Error::ExternalData { origin: model_path.display().to_string(), tensor: t.name().to_owned(), reason };
         let location = entry(t, "location").ok_or_else(|| fail("it names no file".into()))?;
@@ -34,60 +87,97 @@ pub(super) fn read(proto: &ModelProto, model_path: &Path) -> Result<HashMap<Stri
             |key: &str| entry(t, key).map(|v| v.parse::<u64>().map_err(|_| fail(format!("its {key} `{v}` is not a number")))).transpose();
         let (offset, length) = (number("offset")?.unwrap_or(0), number("length")?);
         let file = folder.join(location);
-        let size = std::fs::metadata(&file)
-            .map_err(|e| fail(format!("`{}` cannot be opened ({e}); put it beside the model", file.display())))?
-            .len();
+        let (path, size) = match paths.get(&file) {
+            Some(known) => known.clone(),
+            None => {
+                let cannot = |e: std::io::Error| fail(format!("`{}` cannot be opened ({e}); put it beside the model", file.display()));
+                let size = File::open(&file).and_then(|f| f.metadata()).map_err(cannot)?.len();
+                paths.entry(file.clone()).or_insert((file.as_path().into(), size)).clone()
+            }
+        };
         let length = length.unwrap_or_else(|| size.saturating_sub(offset));
         if offset.checked_add(length).is_none_or(|end| end > size) {
-            return Err(fail(format!("`{}` is too short: {} bytes, needed {length} from {offset}; copy it again", file.display(), size)));
+            return Err(fail(format!("`{}` is too short: {size} bytes, needed {length} from {offset}; copy it again", file.display())));
         }
-        let io = |e: std::io::Error| fail(format!("`{}`: {e}", file.display()));
-        let mut f = File::open(&file).map_err(io)?;
-        f.seek(SeekFrom::Start(offset)).map_err(io)?;
-        let mut data = Vec::new();
-        f.take(length).read_to_end(&mut data).map_err(io)?;
-        all.insert(t.name().to_owned(), Bytes::from(data));
+        all.insert(t.name().to_owned(), Place::File { path, offset, length });
     }
     Ok(all)
 }
 
+/// Names for the files of external data of a saved model.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Naming {
+    /// As in the source, unless it would overwrite the source's own.
+    Kept,
+    /// `<model>.data`.
+    Own,
+}
+
+/// What goes into a file.
+#[derive(Default)]
+struct Layout<'d> {
+    /// Its length so far.
+    end: u64,
+    /// Tensors with their offsets, ascending.
+    parts: Vec<(u64, &'d Place)>,
+}
+
 /// Writes the external data for a model saved at `target` and returns the message that refers to them.
 ///
-/// Locations keep their names. In another folder the files are written anew with the tensors at their old offsets where
-/// they fit; in the source's own folder the tensors go to `<target>.data`, so that the source stays whole.
-pub(super) fn write(proto: &ModelProto, data: &HashMap<String, Bytes>, source: Option<&Path>, target: &Path) -> Result<ModelProto> {
+/// Locations keep their names where `naming` says so. In another folder the files are written anew with the tensors at their
+/// old offsets where they fit; in the source's own folder the tensors go to `<target>.data`, so that the source stays whole.
+pub(super) fn write(
+    proto: &ModelProto,
+    data: &HashMap<String, Place>,
+    source: Option<&Path>,
+    target: &Path,
+    naming: Naming,
+) -> Result<ModelProto> {
     let folder = |p: &Path| p.parent().map(Path::to_owned).unwrap_or_default();
     let canonical = |p: &Path| std::fs::canonicalize(if p.as_os_str().is_empty() { Path::new(".") } else { p }).ok();
     let same_folder = source.is_some_and(|s| canonical(&folder(s)) == canonical(&folder(target)));
+    let anew = same_folder || naming == Naming::Own;
     let own = format!("{}.data", target.file_name().unwrap_or_default().to_string_lossy());
     let mut proto = proto.clone();
-    let mut files: BTreeMap<String, Vec<u8>> = BTreeMap::new();
+    let mut files: BTreeMap<String, Layout> = BTreeMap::new();
     for t in proto.graph.iter_mut().flat_map(|g| &mut g.initializer).filter(|t| is_external(t)) {
-        let Some(bytes) = data.get(t.name()) else { continue };
-        let location = if same_folder { own.clone() } else { entry(t, "location").unwrap_or(&own).to_owned() };
-        let file = files.entry(location.clone()).or_default();
-        let wanted: Option<usize> = entry(t, "offset").and_then(|o| o.parse().ok());
+        let Some(place) = data.get(t.name()) else { continue };
+        let location = if anew { own.clone() } else { entry(t, "location").unwrap_or(&own).to_owned() };
+        let Layout { end, parts } = files.entry(location.clone()).or_default();
+        let wanted: Option<u64> = entry(t, "offset").and_then(|o| o.parse().ok());
         let offset = match wanted {
-            Some(o) if !same_folder && o >= file.len() => o,
-            None if file.is_empty() => 0,
-            _ => file.len().next_multiple_of(64),
+            Some(o) if !anew && o >= *end => o,
+            None if *end == 0 => 0,
+            _ => end.next_multiple_of(64),
         };
-        file.resize(offset, 0);
-        file.extend_from_slice(bytes);
+        *end = offset + place.len();
+        parts.push((offset, place));
         set(t, "location", location);
         if wanted.is_some() || offset != 0 {
             set(t, "offset", offset.to_string());
         }
         if entry(t, "length").is_some() || wanted.is_some() || offset != 0 {
-            set(t, "length", bytes.len().to_string());
+            set(t, "length", place.len().to_string());
         }
     }
-    for (location, bytes) in files {
+    for (location, Layout { parts, .. }) in files {
         let path = folder(target).join(&location);
         if let Some(parent) = path.parent().filter(|p| !p.as_os_str().is_empty()) {
             std::fs::create_dir_all(parent).map_err(|source| Error::Io { path: parent.to_owned(), source })?;
         }
-        write_atomically(&path, &bytes)?;
+        write_through(&path, |file| {
+            let mut out = BufWriter::new(file);
+            let mut at = 0;
+            for (offset, place) in &parts {
+                std::io::copy(&mut std::io::repeat(0).take(offset - at), &mut out)?;
+                let written = std::io::copy(&mut place.reader()?, &mut out)?;
+                if written != place.len() {
+                    return Err(std::io::Error::new(std::io::ErrorKind::UnexpectedEof, "a source file has become shorter"));
+                }
+                at = offset + written;
+            }
+            out.flush()
+        })?;
     }
     Ok(proto)
 }

@@ -9,8 +9,9 @@ use bytes::Bytes;
 use prost::Message;
 
 use crate::error::{Error, Result};
-use crate::proto::{self, GraphProto, ModelProto, NodeProto, TensorProto};
+use crate::proto::{self, GraphProto, ModelProto, NodeProto, TensorProto, tensor_proto::DataType};
 use crate::tensor::{Data, Tensor};
+use external::{Naming, Place};
 
 /// A decoded ONNX file: names, opsets, metadata, unknown attributes and external data survive a round trip.
 #[derive(Debug, Clone, PartialEq)]
@@ -18,12 +19,12 @@ pub struct Model {
     proto: ModelProto,
     /// Where it was read from; `None` for bytes in memory.
     path: Option<PathBuf>,
-    /// Data of the external tensors, by tensor name.
-    external: HashMap<String, Bytes>,
+    /// Where the data of the external tensors are, by tensor name.
+    external: HashMap<String, Place>,
 }
 
 impl Model {
-    /// Reads a file, its external data included.
+    /// Reads a file. Its external data stay where they are: each tensor is read when it is asked for.
     ///
     /// # Errors
     /// Unreadable file, bytes that are not ONNX, a newer IR than the schema, external data that are missing, outside the
@@ -32,7 +33,7 @@ impl Model {
         let path = path.as_ref();
         let bytes = std::fs::read(path).map_err(|source| Error::Io { path: path.to_owned(), source })?;
         let mut model = Self::decode(bytes.into(), &path.display().to_string())?;
-        model.external = external::read(&model.proto, path)?;
+        model.external = external::find(&model.proto, path)?;
         model.path = Some(path.to_owned());
         model.check_finite()?;
         Ok(model)
@@ -86,7 +87,11 @@ impl Model {
             if !matches!(t.data_type, Some(1 | 10 | 11 | 16)) {
                 continue;
             }
-            let Ok(tensor) = self.decode_tensor(t) else { continue };
+            let tensor = match self.decode_tensor(t) {
+                Ok(tensor) => tensor,
+                Err(e @ Error::ExternalData { .. }) => return Err(e),
+                Err(_) => continue,
+            };
             let bad = |finite: &mut dyn Iterator<Item = bool>| {
                 finite.enumerate().filter(|(_, ok)| !ok).fold((0usize, None), |(n, first), (i, _)| (n + 1, first.or(Some(i))))
             };
@@ -164,12 +169,55 @@ impl Model {
         if !external::is_external(t) {
             return Tensor::decode(t);
         }
-        let raw = self.external.get(t.name()).cloned().ok_or_else(|| Error::ExternalData {
-            origin: self.origin(),
-            tensor: t.name().to_owned(),
-            reason: "its data were not loaded".into(),
-        })?;
+        let raw = self.external_bytes(t)?;
         Tensor::decode(&TensorProto { raw_data: Some(raw), data_location: None, ..t.clone() })
+    }
+
+    fn external_bytes(&self, t: &TensorProto) -> Result<Bytes> {
+        let fail = |reason: String| Error::ExternalData { origin: self.origin(), tensor: t.name().to_owned(), reason };
+        let place = self.external.get(t.name()).ok_or_else(|| fail("it is not known where its data are".into()))?;
+        place.read().map_err(|e| fail(format!("its data cannot be read: {e}")))
+    }
+
+    /// Some tensors' data lie in other files.
+    pub fn has_external_data(&self) -> bool {
+        self.initializers().any(external::is_external)
+    }
+
+    /// Type and shape of an external tensor that is so large that its value is not kept in memory.
+    pub(crate) fn large_external(&self, t: &TensorProto) -> Option<(DataType, Vec<usize>)> {
+        let dtype = DataType::try_from(t.data_type()).ok().filter(|_| external::is_external(t))?;
+        let shape: Vec<usize> = t.dims.iter().map(|&d| usize::try_from(d).ok()).collect::<Option<_>>()?;
+        let bytes = shape.iter().try_fold(element_bytes(dtype)?, |a, &d| a.checked_mul(d as u64))?;
+        let there = match self.external.get(t.name())? {
+            Place::Nowhere => true,
+            place => place.len() == bytes,
+        };
+        (there && bytes >= external::LARGE).then_some((dtype, shape))
+    }
+
+    /// Gives the external tensor called `name` another shape and no data: what is computed of it is of shapes alone.
+    pub(crate) fn reshape_only(&mut self, name: &str, shape: &[usize]) {
+        let graph = self.proto.graph.get_or_insert_default();
+        if let Some(t) = graph.initializer.iter_mut().find(|t| t.name() == name) {
+            t.dims = shape.iter().map(|&d| d as i64).collect();
+            self.external.insert(name.to_owned(), Place::Nowhere);
+        }
+    }
+
+    /// The same model with all data in the message.
+    ///
+    /// # Errors
+    /// External data that cannot be read any more.
+    pub fn with_data_inside(&self) -> Result<Self> {
+        let mut inside = self.clone();
+        inside.external.clear();
+        for t in inside.proto.graph.iter_mut().flat_map(|g| &mut g.initializer).filter(|t| external::is_external(t)) {
+            t.raw_data = Some(self.external_bytes(t)?);
+            t.data_location = None;
+            t.external_data.clear();
+        }
+        Ok(inside)
     }
 
     /// Replaces the initializer or `Constant` called `name`, in place and in the form the file had it.
@@ -229,15 +277,7 @@ impl Model {
         if self.external.is_empty() {
             return Ok(self.proto.encode_to_vec());
         }
-        let mut proto = self.proto.clone();
-        for t in &mut proto.graph.get_or_insert_default().initializer {
-            if let Some(raw) = external::is_external(t).then(|| self.external.get(t.name())).flatten() {
-                t.raw_data = Some(raw.clone());
-                t.data_location = None;
-                t.external_data.clear();
-            }
-        }
-        Ok(proto.encode_to_vec())
+        Ok(self.with_data_inside()?.proto.encode_to_vec())
     }
 
     /// Writes the model, and its external data where it has them, through a temporary file and a rename, so that an
@@ -253,8 +293,21 @@ impl Model {
                 source: std::io::Error::new(std::io::ErrorKind::AlreadyExists, "it exists already; choose another name or remove it"),
             });
         }
-        let proto =
-            if self.external.is_empty() { None } else { Some(external::write(&self.proto, &self.external, self.path.as_deref(), path)?) };
+        self.write(path, Naming::Kept)
+    }
+
+    /// As [`Model::save`], replacing what is there; external data go to `<path>.data`, whatever their file was called.
+    ///
+    /// # Errors
+    /// The disk refuses.
+    pub fn replace(&self, path: impl AsRef<Path>) -> Result<()> {
+        self.write(path.as_ref(), Naming::Own)
+    }
+
+    fn write(&self, path: &Path, naming: Naming) -> Result<()> {
+        let external =
+            (!self.external.is_empty()).then(|| external::write(&self.proto, &self.external, self.path.as_deref(), path, naming));
+        let proto = external.transpose()?;
         write_atomically(path, &proto.as_ref().unwrap_or(&self.proto).encode_to_vec())
     }
 }
@@ -264,19 +317,34 @@ impl Model {
 /// # Errors
 /// The disk refuses; whatever `path` held is untouched then.
 pub fn write_atomically(path: &Path, bytes: &[u8]) -> Result<()> {
-    use std::io::Write;
+    write_through(path, |file| std::io::Write::write_all(file, bytes))
+}
+
+/// As [`write_atomically`], of what `fill` writes.
+fn write_through(path: &Path, fill: impl FnOnce(&mut std::fs::File) -> std::io::Result<()>) -> Result<()> {
     let io = |source| Error::Io { path: path.to_owned(), source };
     let folder = path.parent().filter(|p| !p.as_os_str().is_empty()).unwrap_or(Path::new("."));
     let mut file = tempfile::Builder::new().prefix(".secateur-").tempfile_in(folder).map_err(io)?;
-    file.write_all(bytes).map_err(io)?;
+    fill(file.as_file_mut()).map_err(io)?;
     file.as_file().sync_all().map_err(io)?;
     file.persist(path).map_err(|e| io(e.error))?;
     Ok(())
 }
 
-fn replace(t: &mut TensorProto, new: TensorProto, external: &mut HashMap<String, Bytes>) {
+/// Bytes of an element, of the types that weights have.
+fn element_bytes(dtype: DataType) -> Option<u64> {
+    Some(match dtype {
+        DataType::Float | DataType::Int32 | DataType::Uint32 => 4,
+        DataType::Double | DataType::Int64 | DataType::Uint64 => 8,
+        DataType::Float16 | DataType::Bfloat16 | DataType::Int16 | DataType::Uint16 => 2,
+        DataType::Int8 | DataType::Uint8 | DataType::Bool => 1,
+        _ => return None,
+    })
+}
+
+fn replace(t: &mut TensorProto, new: TensorProto, external: &mut HashMap<String, Place>) {
     if external::is_external(t) {
-        external.insert(t.name().to_owned(), new.raw_data.clone().unwrap_or_default());
+        external.insert(t.name().to_owned(), Place::Memory(new.raw_data.unwrap_or_default()));
         t.dims = new.dims;
         t.data_type = new.data_type;
     } else {

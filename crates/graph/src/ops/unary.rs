@@ -55,6 +55,8 @@ pub enum Unary {
     Ceil,
     Round,
     Not,
+    /// Whether it is no number.
+    IsNan,
     Sin,
     Cos,
     /// To another element type.
@@ -97,6 +99,7 @@ impl Unary {
             "Ceil" => Self::Ceil,
             "Round" => Self::Round,
             "Not" => Self::Not,
+            "IsNaN" => Self::IsNan,
             "Sin" => Self::Sin,
             "Cos" => Self::Cos,
             "Cast" => {
@@ -137,6 +140,7 @@ impl Unary {
             Self::Ceil => "Ceil",
             Self::Round => "Round",
             Self::Not => "Not",
+            Self::IsNan => "IsNaN",
             Self::Sin => "Sin",
             Self::Cos => "Cos",
             Self::Cast { .. } => "Cast",
@@ -147,7 +151,11 @@ impl Unary {
 
     pub(super) fn infer(&self, i: &Inference) -> Result<Outputs> {
         let Some(x) = i.fact(0) else { return i.unknown() };
-        let dtype = if let Self::Cast { to } = self { *to } else { x.dtype };
+        let dtype = match self {
+            Self::Cast { to } => *to,
+            Self::IsNan => DataType::Bool,
+            _ => x.dtype,
+        };
         let folded = x.constant.as_deref().and_then(|c| self.fold(c));
         let mut out = vec![Some(folded.map_or_else(|| Fact::new(dtype, x.shape.clone()), Fact::constant))];
         // The mask of a Dropout is used by nobody at inference.

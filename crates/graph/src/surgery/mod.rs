@@ -27,16 +27,25 @@ use crate::ops::Op;
 /// # Errors
 /// A decision that does not fit `groups`, and places that no rule can rewrite.
 pub fn apply(model: &Model, graph: &Graph, facts: &Facts, groups: &Groups, decision: &Decision) -> Result<Model> {
-    cut(model, graph, facts, groups, decision, &Elsewhere::default())
+    cut(model, graph, facts, groups, decision, &Elsewhere::default(), false)
 }
 
-fn cut(model: &Model, graph: &Graph, facts: &Facts, groups: &Groups, decision: &Decision, elsewhere: &Elsewhere) -> Result<Model> {
+fn cut(
+    model: &Model,
+    graph: &Graph,
+    facts: &Facts,
+    groups: &Groups,
+    decision: &Decision,
+    elsewhere: &Elsewhere,
+    shapes_only: bool,
+) -> Result<Model> {
     decision.check(groups)?;
     let kept = Kept::new(facts, groups, decision);
     if kept.axes.is_empty() && decision.removed_branches.is_empty() {
         return Ok(model.clone());
     }
     let mut rewriter = rewriter::Rewriter::new(model, graph, facts, &kept, elsewhere);
+    rewriter.shapes_only = shapes_only;
     for &b in &decision.removed_branches {
         let branch = groups.branch(b);
         rewriter.leave_out(branch.add, branch.skip);
@@ -110,7 +119,7 @@ pub(crate) fn freeze_what_cannot_be_rewritten(model: &Model, graph: &Graph, fact
             continue;
         }
         let decision = Decision { keep: [(g.id, (1..g.size).collect())].into(), ..Decision::default() };
-        if let Err(e) = cut(model, graph, facts, groups, &decision, &elsewhere) {
+        if let Err(e) = cut(model, graph, facts, groups, &decision, &elsewhere, true) {
             let g = &mut groups.groups[at];
             g.frozen = Some(Frozen { reason: e.to_string(), at: g.name.clone() });
             g.min_keep = g.size;

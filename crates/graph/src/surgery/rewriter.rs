@@ -26,6 +26,8 @@ pub(crate) struct Rewriter<'a> {
     names: HashSet<String>,
     /// Facts at other sizes of what the file leaves open.
     elsewhere: &'a Elsewhere,
+    /// Large external tensors get their new shapes and no data: it is asked whether the decision can be carried out.
+    pub(super) shapes_only: bool,
     /// A shape that was computed is joined from other parts or stored now.
     reshaped: bool,
     /// Nodes to go before the node at a position.
@@ -49,6 +51,7 @@ impl<'a> Rewriter<'a> {
             replaced: HashMap::new(),
             names: graph.values.iter().map(|v| v.name.clone()).collect(),
             elsewhere,
+            shapes_only: false,
             reshaped: false,
             inserted: BTreeMap::new(),
             skipped: HashMap::new(),
@@ -127,16 +130,31 @@ impl<'a> Rewriter<'a> {
     }
 
     fn slice_stored(&mut self, v: ValueId) -> Result<()> {
-        let Some(tensor) = self.facts.constant(v) else { return Ok(()) };
+        let Some(fact) = self.facts.get(v) else { return Ok(()) };
+        let rank = fact.shape.len();
+        if (0..rank).all(|axis| self.kept.get(v, axis).is_none()) {
+            return Ok(());
+        }
+        let name = &self.graph.value(v).name;
+        if fact.constant.is_none() && self.shapes_only {
+            let shape = self.kept.shape(self.facts, v).unwrap_or_default();
+            self.model.reshape_only(name, &shape);
+            self.new[v.index()] = Some(Fact::new(fact.dtype, shape));
+            return Ok(());
+        }
+        // What is large and lies on the disk is read, sliced and dropped, one tensor after the other.
+        let read = if fact.constant.is_none() { self.old.tensor(name).transpose()? } else { None };
+        let Some(tensor) = fact.constant.as_deref().or(read.as_ref()) else { return Ok(()) };
         let mut small: Option<Tensor> = None;
-        for axis in 0..tensor.shape.len() {
+        for axis in 0..rank {
             if let Some(keep) = self.kept.get(v, axis) {
                 small = Some(small.as_ref().unwrap_or(tensor).select(axis, keep));
             }
         }
         if let Some(small) = small {
-            self.model.set_tensor(&self.graph.value(v).name, &small)?;
-            self.new[v.index()] = Some(Fact::constant(small));
+            self.model.set_tensor(name, &small)?;
+            let known = fact.constant.is_some();
+            self.new[v.index()] = Some(if known { Fact::constant(small) } else { Fact::new(fact.dtype, small.shape) });
         }
         Ok(())
     }

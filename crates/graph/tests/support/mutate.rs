@@ -38,12 +38,36 @@ impl Dice {
     }
 }
 
+/// Ways to damage a file.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Damage {
+    /// A few bits are turned.
+    BitFlips,
+    /// The end is missing.
+    Truncation,
+    /// A piece is written over another.
+    MovedPiece,
+    /// Decoded fields are changed; the message stays readable.
+    FieldEdits,
+}
+
+/// What `seed` does to a file.
+pub fn damage(seed: u64) -> Damage {
+    match Dice(seed).below(8) {
+        0 => Damage::BitFlips,
+        1 => Damage::Truncation,
+        2 => Damage::MovedPiece,
+        _ => Damage::FieldEdits,
+    }
+}
+
 /// One mutation of `file`, decided by `seed`.
 pub fn mutate(file: &[u8], seed: u64) -> Vec<u8> {
     let mut dice = Dice(seed);
+    dice.next();
     let mut bytes = file.to_vec();
-    match dice.below(8) {
-        0 => {
+    match damage(seed) {
+        Damage::BitFlips => {
             for _ in 0..1 + dice.below(8) {
                 let at = dice.below(bytes.len());
                 if let Some(b) = bytes.get_mut(at) {
@@ -51,9 +75,8 @@ pub fn mutate(file: &[u8], seed: u64) -> Vec<u8> {
                 }
             }
         }
-        1 => bytes.truncate(dice.below(file.len())),
-        2 => {
-            // A piece of the file in another place.
+        Damage::Truncation => bytes.truncate(dice.below(file.len())),
+        Damage::MovedPiece => {
             let (from, to, n) = (dice.below(file.len()), dice.below(file.len()), 1 + dice.below(64));
             let piece: Vec<u8> = file[from..(from + n).min(file.len())].to_vec();
             for (k, b) in piece.into_iter().enumerate() {
@@ -62,7 +85,7 @@ pub fn mutate(file: &[u8], seed: u64) -> Vec<u8> {
                 }
             }
         }
-        _ => {
+        Damage::FieldEdits => {
             if let Ok(mut model) = ModelProto::decode(file) {
                 for _ in 0..1 + dice.below(3) {
                     edit(&mut model, &mut dice);
@@ -244,12 +267,35 @@ pub enum Outcome {
     Broken(String),
 }
 
+/// One input of the fuzz target: whatever the bytes are, they are read or refused with a cause. Time and memory are for the
+/// fuzzer to limit.
+///
+/// # Panics
+/// An error without a cause.
+pub fn one_input(bytes: &[u8]) {
+    if let Err(e) = inspect(bytes.to_vec()) {
+        assert!(e.to_string().len() >= SHORTEST_CAUSE, "an error without a cause: `{e}`");
+    }
+}
+
+/// Characters of the shortest error that tells anything.
+const SHORTEST_CAUSE: usize = 8;
+
 /// Inspects `bytes` and judges: no panic, no hang, no memory above ten times the file and 200 MB, every error with a cause.
 pub fn judge(bytes: Vec<u8>) -> Outcome {
+    judge_by(bytes, LONGEST, inspect)
+}
+
+/// As [`judge`], of anything that is done with bytes.
+pub fn judge_by(
+    bytes: Vec<u8>,
+    longest: Duration,
+    work: impl FnOnce(Vec<u8>) -> secateur_graph::Result<usize> + std::panic::UnwindSafe,
+) -> Outcome {
     let size = bytes.len() as u64;
     let before = memory(true);
     let started = Instant::now();
-    let result = std::panic::catch_unwind(|| inspect(bytes));
+    let result = std::panic::catch_unwind(|| work(bytes));
     let taken = started.elapsed();
     let peak = memory(false).saturating_sub(before);
     match result {
@@ -257,9 +303,9 @@ pub fn judge(bytes: Vec<u8>) -> Outcome {
             let text = panic.downcast_ref::<String>().cloned().or_else(|| panic.downcast_ref::<&str>().map(|s| (*s).to_owned()));
             Outcome::Broken(format!("panic: {}", text.unwrap_or_default()))
         }
-        _ if taken > LONGEST => Outcome::Broken(format!("it took {taken:?}")),
+        _ if taken > longest => Outcome::Broken(format!("it took {taken:?}")),
         _ if peak > 10 * size + 200_000_000 => Outcome::Broken(format!("it took {} MB for {size} bytes", peak / 1_000_000)),
-        Ok(Err(e)) if e.to_string().len() < 8 => Outcome::Broken(format!("an error without a cause: `{e}`")),
+        Ok(Err(e)) if e.to_string().len() < SHORTEST_CAUSE => Outcome::Broken(format!("an error without a cause: `{e}`")),
         Ok(Err(e)) => Outcome::Refused(e.to_string()),
         Ok(Ok(_)) => Outcome::Read,
     }

@@ -166,9 +166,13 @@ impl Builder {
             "sigmoid" => ("Sigmoid", vec![]),
             "hardswish" => ("HardSwish", vec![]),
             "exp" => ("Exp", vec![]),
+            "erf" => ("Erf", vec![]),
+            "isnan" => ("IsNaN", vec![]),
+            "where" => ("Where", vec![]),
             "lrelu" => ("LeakyRelu", vec![]),
             "shape" => ("Shape", vec![]),
             "cast_float" => ("Cast", vec![int("to", 1)]),
+            "cast_half" => ("Cast", vec![int("to", 10)]),
             "prelu" | "scale" | "shift" => {
                 let x = self.shape(l.operands[0]);
                 let mut shape = vec![1; x.len() - 1];
@@ -305,9 +309,16 @@ impl Builder {
                 (["LSTM", "GRU", "RNN"][["lstm", "gru", "rnn"].iter().position(|o| *o == l.op).unwrap()], attributes)
             }
             "resize" => {
+                // A second operand is the computed sizes.
+                let sizes = (input.len() == 2).then(|| input.remove(1));
                 let s = l.int("scale", 2) as f32;
-                self.model.add_initializer(&format!("{name}.scales"), &Tensor::f32([4], vec![1.0, 1.0, s, s]));
-                input.extend([String::new(), format!("{name}.scales")]);
+                match sizes {
+                    Some(sizes) => input.extend([String::new(), String::new(), sizes]),
+                    None => {
+                        self.model.add_initializer(&format!("{name}.scales"), &Tensor::f32([4], vec![1.0, 1.0, s, s]));
+                        input.extend([String::new(), format!("{name}.scales")]);
+                    }
+                }
                 (
                     "Resize",
                     vec![
@@ -320,6 +331,12 @@ impl Builder {
             "mystery" => {
                 self.push("Mystery", input, &l.results, vec![]);
                 self.model.graph_proto_mut().node.last_mut().unwrap().domain = Some("test".into());
+                return;
+            }
+            // Half of a whole number.
+            "number" => {
+                let halves = l.int("halves", 1) as f32;
+                self.model.add_initializer(name, &Tensor::f32([], vec![halves / 2.0]));
                 return;
             }
             "constant" => {
@@ -412,5 +429,59 @@ pub fn attention(features: usize, heads: usize, width: usize) -> String {
          oc = reshape ot to=0,0,{all}
          y = linear oc out=4
          out y"
+    )
+}
+
+/// A vision transformer of two blocks, in the text form: normalised before each part, error linear units written out, a class token's row read
+/// in the end. `features` features, `heads` heads of `width`.
+pub fn vision(features: usize, heads: usize, width: usize) -> String {
+    let all = heads * width;
+    let block = |x: &str, n: &str| {
+        format!(
+            "{n}_n = layernorm {x}
+             {n}_q = linear {n}_n out={all}
+             {n}_k = linear {n}_n out={all}
+             {n}_v = linear {n}_n out={all}
+             {n}_qh = reshape {n}_q to=0,0,{heads},{width}
+             {n}_kh = reshape {n}_k to=0,0,{heads},{width}
+             {n}_vh = reshape {n}_v to=0,0,{heads},{width}
+             {n}_qt = transpose {n}_qh perm=0,2,1,3
+             {n}_kt = transpose {n}_kh perm=0,2,3,1
+             {n}_vt = transpose {n}_vh perm=0,2,1,3
+             {n}_s = matmul {n}_qt {n}_kt
+             {n}_c = number halves=1
+             {n}_d = mul {n}_s {n}_c
+             {n}_p = softmax {n}_d axis=3
+             {n}_o = matmul {n}_p {n}_vt
+             {n}_ot = transpose {n}_o perm=0,2,1,3
+             {n}_oc = reshape {n}_ot to=0,0,{all}
+             {n}_y = linear {n}_oc out={features}
+             {n}_a = add {x} {n}_y
+             {n}_m = layernorm {n}_a
+             {n}_f = linear {n}_m out=10
+             {n}_r = number halves=3
+             {n}_g = div {n}_f {n}_r
+             {n}_e = erf {n}_g
+             {n}_1 = number halves=2
+             {n}_h = add {n}_e {n}_1
+             {n}_w = mul {n}_f {n}_h
+             {n}_2 = number halves=1
+             {n}_u = mul {n}_w {n}_2
+             {n}_z = linear {n}_u out={features}
+             {n} = add {n}_a {n}_z\n"
+        )
+    };
+    format!(
+        "in x Nx3x8x8
+         e = conv x out={features} k=4 stride=4 pad=0
+         f = reshape e to=0,0,-1
+         t = transpose f perm=0,2,1
+         {}{}l = layernorm b2
+         c = slice l axis=1 start=0 end=1
+         s = squeeze c axes=1
+         y = gemm s out=5
+         out y",
+        block("t", "b1"),
+        block("b1", "b2")
     )
 }

@@ -73,7 +73,11 @@ impl EngineRuntime {
     }
 
     fn read(model: &ModelBytes) -> Result<Model, Error> {
-        let file = Model::from_bytes(model.onnx.to_vec(), &model.name).map_err(|e| Self::rejected(model, e))?;
+        let file = match &model.file {
+            Some(path) => Model::load(path),
+            None => Model::from_bytes(model.onnx.to_vec(), &model.name),
+        };
+        let file = file.map_err(|e| Self::rejected(model, e))?;
         check_names(model, &file)?;
         Ok(file)
     }

@@ -112,7 +112,12 @@ impl OrtRuntime {
             let ep = self.provider.dispatch(&self.options.provider_options).error_on_failure();
             builder = builder.with_execution_providers([ep]).map_err(|e| failed(e.into()))?;
         }
-        builder.commit_from_memory(&model.onnx).map_err(|e| if self.provider == Provider::Cpu { rejected(e) } else { failed(e) })
+        let session = match &model.file {
+            // The weights are mapped from their file; a second copy in another layout is not worth its memory for a single run.
+            Some(path) => builder.with_prepacking(false).map_err(|e| rejected(e.into()))?.commit_from_file(path),
+            None => builder.commit_from_memory(&model.onnx),
+        };
+        session.map_err(|e| if self.provider == Provider::Cpu { rejected(e) } else { failed(e) })
     }
 }
 

@@ -52,7 +52,7 @@ impl Macs {
 
     /// Multiply-accumulates of all layers of a network as it is.
     pub fn total(analysis: &Analysis) -> f64 {
-        analysis.layers.iter().map(|l| dense_layer(&analysis.graph, &analysis.facts, l.node).2).sum()
+        analysis.priced.iter().map(|l| dense_layer(&analysis.graph, &analysis.facts, l.node).2).sum()
     }
 }
 
@@ -75,8 +75,8 @@ impl<'a> StageCosts<'a> {
     /// Connects the layers of `stage` with those of `dense`, which `table` was made for.
     pub fn new(table: &'a LatencyTable, dense: &Analysis, stage: &Analysis) -> Self {
         let by_name: HashMap<&str, usize> =
-            dense.layers.iter().enumerate().map(|(k, l)| (dense.graph.node(l.node).name.as_str(), k)).collect();
-        let dense_layer = stage.layers.iter().map(|l| by_name.get(stage.graph.node(l.node).name.as_str()).copied()).collect();
+            dense.priced.iter().enumerate().map(|(k, l)| (dense.graph.node(l.node).name.as_str(), k)).collect();
+        let dense_layer = stage.priced.iter().map(|l| by_name.get(stage.graph.node(l.node).name.as_str()).copied()).collect();
         Self { table, dense_layer }
     }
 
@@ -113,7 +113,7 @@ pub struct Forecast<'a> {
 impl<'a> Forecast<'a> {
     /// For the options of `space` at `stage`; `table` was made for `dense`.
     pub fn new(table: &'a LatencyTable, dense: &Analysis, stage: &'a Analysis, space: &'a Space) -> Self {
-        Self { costs: StageCosts::new(table, dense, stage), widths: Widths::new(&stage.groups, &stage.layers, space), space }
+        Self { costs: StageCosts::new(table, dense, stage), widths: Widths::new(&stage.groups, &stage.priced, space), space }
     }
 
     /// Predicted seconds of a choice.
@@ -124,7 +124,12 @@ impl<'a> Forecast<'a> {
 }
 
 /// Input width, output width and multiply-accumulates of a layer as it is.
+///
+/// Of an attention: its heads, and the width of a head's queries and values together.
 pub fn dense_layer(graph: &Graph, facts: &Facts, node: NodeId) -> (usize, usize, f64) {
+    if let Some(a) = graph::Attention::at(graph, facts, node) {
+        return (a.heads, a.query_width + a.value_width, a.macs() as f64);
+    }
     let n = graph.node(node);
     let shape = |v: Option<graph::ValueId>| v.and_then(|v| facts.shape(v)).unwrap_or(&[]);
     let (x, w, y) = (shape(n.input(0)), shape(n.input(1)), shape(n.output(0)));

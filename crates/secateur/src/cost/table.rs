@@ -1,4 +1,4 @@
-//! `T_l(i, o)`: every layer timed alone on the target, over a grid of widths.
+//! `T_l(i, o)`: every layer timed alone on the target, over a grid of widths; attentions over heads and their width.
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 
@@ -44,12 +44,26 @@ pub struct LatencyTable {
 }
 
 /// Widths that the options of a network's groups can give a layer, per side.
-#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
+#[derive(Debug, Clone, Default, PartialEq, Eq, PartialOrd, Ord)]
 pub struct WidthRange {
     /// Input widths, ascending.
     pub inputs: Vec<usize>,
     /// Output widths, ascending.
     pub outputs: Vec<usize>,
+}
+
+impl WidthRange {
+    /// The widths that two kinds of cuts reach, each on its own and, down to the product of both shares, one after the other.
+    pub fn combined(&self, other: &Self) -> Self {
+        let side = |a: &[usize], b: &[usize]| {
+            let mut all: BTreeSet<usize> = a.iter().chain(b).copied().collect();
+            if let (Some(&low), Some(&other), Some(&full)) = (a.iter().min(), b.iter().min(), all.last()) {
+                all.insert((low * other / full.max(1)).max(1));
+            }
+            all.into_iter().collect()
+        };
+        Self { inputs: side(&self.inputs, &other.inputs), outputs: side(&self.outputs, &other.outputs) }
+    }
 }
 
 impl LatencyTable {

@@ -33,12 +33,13 @@ pub(super) fn run(session: &mut Session, cost: Cost) -> Result<Outcome> {
     for (t, share) in budgets.iter().enumerate() {
         session.stage(&format!("step {} of {}: saliency", t + 1, budgets.len()))?;
         let last = t + 1 == budgets.len();
+        stage.analysis = stage.analysis.with_slabs(session.slabs(t, budgets.len()))?;
         let saliency = session.saliency(&mut stage, t)?;
         spent += session.steps_per_saliency();
         let space = Space::new(&stage.analysis.groups, session.settings.chunk, session.depth());
         let values = session.values(&stage, &space, &saliency, t)?;
         let latency = StageCosts::new(&table, &session.dense, &stage.analysis);
-        let macs = Macs::new(&stage.analysis.graph, &stage.analysis.facts, &stage.analysis.layers);
+        let macs = Macs::new(&stage.analysis.graph, &stage.analysis.facts, &stage.analysis.priced);
         let costs: &dyn LayerCosts = if cost == Cost::Latency { &latency } else { &macs };
         // The whole way is measured as a share of the dense network's cost, constants included.
         let dense_cost = if cost == Cost::Latency { session.dense_s } else { Macs::total(&session.dense) };
@@ -116,7 +117,7 @@ pub(crate) struct Chooser<'a> {
 
 impl<'a> Chooser<'a> {
     pub(crate) fn new(stage: &'a Stage, space: &'a Space, values: &'a Values, costs: &'a dyn LayerCosts, solver: Solver) -> Self {
-        let layers = &stage.analysis.layers;
+        let layers = &stage.analysis.priced;
         let widths = Widths::new(&stage.analysis.groups, layers, space);
         let joint = (solver == Solver::Joint).then(|| joint_problem(space, &widths, layers, values, costs));
         Self { space, values, costs, widths, layers, solver, joint }

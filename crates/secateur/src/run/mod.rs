@@ -92,13 +92,13 @@ impl Run {
         read_json(&self.directory.join(name))
     }
 
-    /// Writes a model of the run, replacing one of the same name (an interrupted step's).
+    /// Writes a model of the run, replacing one of the same name (an interrupted step's); external data go beside it.
     ///
     /// # Errors
     /// The disk refuses.
     pub fn write_model(&self, name: &str, model: &graph::Model) -> Result<PathBuf> {
         let path = self.file(name)?;
-        graph::write_atomically(&path, &model.to_bytes()?)?;
+        model.replace(&path)?;
         Ok(path)
     }
 }

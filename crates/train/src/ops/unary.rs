@@ -13,7 +13,7 @@ use crate::run::{At, unsupported};
 
 pub(super) fn check(node: &Node, op: &Unary) -> Result<()> {
     match op {
-        Unary::Sign | Unary::Floor | Unary::Ceil | Unary::Round | Unary::Not => {
+        Unary::Sign | Unary::Floor | Unary::Ceil | Unary::Round | Unary::Not | Unary::IsNan => {
             Err(unsupported(node, "its gradient is zero everywhere; only its use on constants is supported".into()))
         }
         Unary::Cast { to } if !matches!(to, DataType::Float | DataType::Double | DataType::Float16 | DataType::Bfloat16) => {
@@ -81,7 +81,7 @@ pub(super) fn forward<B: Kernels>(op: &Unary, at: &mut At<'_, '_, B>) -> Result<
         Unary::Cos => B::float_cos(x),
         Unary::Cast { .. } | Unary::Identity => x,
         Unary::Dropout { ratio } => dropout(at, x, *ratio),
-        Unary::Sign | Unary::Floor | Unary::Ceil | Unary::Round | Unary::Not => return check(at.node, op),
+        Unary::Sign | Unary::Floor | Unary::Ceil | Unary::Round | Unary::Not | Unary::IsNan => return check(at.node, op),
     };
     at.set(0, y)
 }

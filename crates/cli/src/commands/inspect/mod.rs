@@ -5,7 +5,7 @@ mod text;
 
 use graph::ops::Op;
 use graph::scheme::{SchemeLayer, read_schemes};
-use secateur::Analysis;
+use secateur::{Analysis, Scope};
 
 use crate::arguments::{InspectArgs, Shared};
 use crate::failure::Result;
@@ -21,7 +21,7 @@ use survey::{SchemeRow, Survey};
 pub fn run(a: &InspectArgs, shared: &Shared) -> Result<()> {
     let model = load_model(&a.model)?;
     let opset = model.opset();
-    let (analysis, assumed) = Analysis::completed(model, &shapes(a.shapes.batch as usize, &a.shapes.shape))?;
+    let (analysis, assumed) = Analysis::completed(model, &shapes(a.shapes.batch as usize, &a.shapes.shape), Scope::default())?;
     let survey = Survey { assumed, schemes: schemes(&analysis)?, ..Survey::of(&analysis, &a.model, opset) };
     if shared.json { output::json("inspect", &survey) } else { output::say(&text::render(&survey, a.all)) }
 }

@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
 
 use graph::ops::Op;
-use graph::{Group, NodeId, Role};
+use graph::{Attention, Group, NodeId, Role};
 use secateur::{Analysis, dense_layer};
 use serde::Serialize;
 
@@ -21,6 +21,8 @@ pub struct Survey {
     pub assumed: Vec<graph::AssumedShape>,
     /// Share of the layers' weights that can be removed.
     pub prunable_params: f64,
+    /// Share of the weights of Conv, Gemm and MatMul alone that can be removed.
+    pub prunable_conv_gemm_matmul: f64,
     /// Share of the layers' multiply-accumulates that can be removed.
     pub prunable_macs: f64,
     pub nodes: usize,
@@ -30,6 +32,7 @@ pub struct Survey {
     pub layers: Vec<LayerRow>,
     pub groups: Vec<GroupRow>,
     pub branches: Vec<BranchRow>,
+    pub attentions: Vec<AttentionRow>,
     /// Operators without a rule, by name, with how many nodes they are.
     pub opaque: BTreeMap<String, usize>,
     /// Schemes that the file says its layers have.
@@ -98,6 +101,19 @@ pub struct BranchRow {
     pub groups: Vec<String>,
 }
 
+/// An attention in matrix products.
+#[derive(Debug, Serialize)]
+pub struct AttentionRow {
+    /// The product of its queries and keys.
+    pub name: String,
+    pub heads: usize,
+    /// Width of a head's queries and keys.
+    pub query_width: usize,
+    /// Width of a head's values.
+    pub value_width: usize,
+    pub macs: u64,
+}
+
 impl Survey {
     /// Surveys `a`, read from `path`.
     pub fn of(a: &Analysis, path: &Path, opset: i64) -> Self {
@@ -130,6 +146,7 @@ impl Survey {
             outputs: a.graph.outputs.iter().map(port).collect(),
             assumed: Vec::new(),
             prunable_params: coverage.params_share(),
+            prunable_conv_gemm_matmul: coverage.plain_share(),
             prunable_macs: coverage.macs_share(),
             nodes: a.graph.nodes.len(),
             params: costs.params,
@@ -137,11 +154,17 @@ impl Survey {
             bytes: std::fs::metadata(path).map_or(0, |m| m.len()),
             groups: a.groups.groups.iter().map(|g| group(a, g)).collect(),
             branches,
+            attentions: Attention::find(&a.graph, &a.facts).iter().map(|f| attention(a, f)).collect(),
             opaque,
             schemes: Vec::new(),
             layers: layers.into_iter().map(|(_, r)| r).collect(),
         }
     }
+}
+
+fn attention(a: &Analysis, f: &Attention) -> AttentionRow {
+    let name = a.graph.node(f.scores).name.clone();
+    AttentionRow { name, heads: f.heads, query_width: f.query_width, value_width: f.value_width, macs: f.macs() }
 }
 
 fn layer(a: &Analysis, costs: &graph::Costs, id: NodeId) -> LayerRow {

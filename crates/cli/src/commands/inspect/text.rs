@@ -1,6 +1,6 @@
 //! The survey for people: the answer first, equal things summed up, tables that add up.
 
-use super::survey::{BranchRow, GroupRow, LayerRow, SchemeRow, Survey};
+use super::survey::{AttentionRow, BranchRow, GroupRow, LayerRow, SchemeRow, Survey};
 use crate::numbers::{count, operations, percent, thousands};
 use crate::output::table;
 
@@ -23,6 +23,12 @@ pub fn render(s: &Survey, all: bool) -> String {
     }
     if !s.layers.is_empty() {
         parts.push(format!("Layers\n{}", layers(s, all)));
+    }
+    if !s.attentions.is_empty() {
+        parts.push(format!(
+            "Attentions (`prune` removes heads, or narrows all heads of one together; --keep heads, --keep head-width)\n{}",
+            attentions(s, all)
+        ));
     }
     if !s.schemes.is_empty() {
         parts.push(format!("Schemes (weights that were removed are zeros)\n{}", schemes(&s.schemes, all)));
@@ -110,6 +116,20 @@ fn groups(free: &[&GroupRow], all: bool) -> String {
         .collect();
     rows.push(total(&[free.len().to_string(), String::new(), thousands(free.iter().map(|g| g.channels as u64).sum())], 6));
     table(&["first written by", "groups", "channels each", "channels", "written by", "read by", "constraint"], &rows, &[6])
+}
+
+fn attentions(s: &Survey, all: bool) -> String {
+    let items: Vec<&AttentionRow> = s.attentions.iter().collect();
+    let sets = alike(&items, all, |a| (a.heads, a.query_width, a.value_width, a.macs));
+    let row = |set: &Vec<&AttentionRow>| {
+        let a = set[0];
+        let sizes = [set.len(), a.heads, a.query_width, a.value_width].map(|n| n.to_string());
+        [vec![named(set, |a| &a.name)], sizes.to_vec(), vec![operations(a.macs * set.len() as u64)]].concat()
+    };
+    let mut rows: Vec<Vec<String>> = sets.iter().map(row).collect();
+    let macs = operations(s.attentions.iter().map(|a| a.macs).sum());
+    rows.push(total(&[s.attentions.len().to_string(), String::new(), String::new(), String::new(), macs], 5));
+    table(&["queries and keys meet in", "attentions", "heads", "their width", "width of values", "MACs"], &rows, &[])
 }
 
 fn total(cells: &[String], columns: usize) -> Vec<String> {
