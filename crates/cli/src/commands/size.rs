@@ -2,7 +2,7 @@
 
 use std::path::{Path, PathBuf};
 
-use latency::{Runtime, TargetSpec};
+use latency::{Runtime, TargetKind, TargetSpec};
 use secateur::{Recover, Run, Scope, Settings, SizeBudget, SizeReport, prune_to_size};
 use serde::Serialize;
 
@@ -34,9 +34,11 @@ pub fn run(a: &PruneArgs, budget: SizeBudget, shared: &Shared) -> Result<()> {
     let model = load_model(&a.job.model)?;
     let target = a.job.target.spec();
     let others = [TargetSpec::tract(), TargetSpec::ort()];
-    let wanted = std::iter::once(&target).chain(others.iter().filter(|o| o.kind != target.kind));
+    let mut wanted: Vec<&TargetSpec> = std::iter::once(&target).chain(others.iter().filter(|o| o.kind != target.kind)).collect();
+    // The engine packs a copy of the weights: for what is too large to be stored in one file, it comes last.
+    wanted.sort_by_key(|t| model.has_external_data() && t.kind == TargetKind::Engine);
     // A runtime that is not installed is no error as long as another can check the result.
-    let runtimes: Vec<Box<dyn Runtime>> = wanted.filter_map(|t| latency::runtime(t).ok()).collect();
+    let runtimes: Vec<Box<dyn Runtime>> = wanted.into_iter().filter_map(|t| latency::runtime(t).ok()).collect();
     let settings = a.job.unchecked(Settings::default().budget, a.job.choice.criterion)?;
     let shapes = shapes(a.job.choice.latency_batch, &a.shape);
     let dense = (settings.recover != Recover::None).then(|| model.clone());
