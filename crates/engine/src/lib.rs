@@ -16,10 +16,14 @@ mod engine;
 mod error;
 mod kernels;
 mod layout;
+mod layouts;
 mod lower;
 mod network;
 mod ops;
+mod pairs;
 mod place;
+mod sorted;
+mod strides;
 mod survivors;
 mod tiling;
 

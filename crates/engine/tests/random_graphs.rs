@@ -13,7 +13,7 @@ use support::{difference, reference};
 /// A random network: an image or a vector, some blocks of the kinds that convolutional networks are made of, a head.
 fn network(seed: u64) -> Builder {
     let mut b = Builder::new(seed);
-    let size = [1, 2, 5, 7, 9, 12][b.random.below(6)];
+    let size = [1, 2, 5, 7, 9, 12, 18][b.random.below(7)];
     let wide = size + b.random.below(5);
     let channels = b.random.pick(&[1, 3, 3, 7, 16, 20, 33]);
     let mut x = b.input("image", &[1, channels, size, wide]);
@@ -261,4 +261,23 @@ fn inputs_that_do_not_fit_are_refused() {
     assert!(e.contains("`y`") && e.contains("x [1, 4, 2, 2]"), "{e}");
     let e = compiled.set_input("x", &[0.0; 15]).unwrap_err().to_string();
     assert!(e.contains("15 elements given, 16 wanted"), "{e}");
+}
+
+/// An expansion and the depthwise convolution that reads it, too large for the caches, are one step; small ones are two.
+#[test]
+fn an_expansion_and_its_depthwise_convolution_are_one_step() {
+    for (size, stride, steps) in [(61, 1, 2), (61, 2, 2), (8, 1, 3)] {
+        let mut b = Builder::new(5);
+        let x = b.input("image", &[1, 20, size, size + 2]);
+        let y = b.conv(&x, 40, 1, 1, 0, 1, 8, 16);
+        let y = b.node("Relu", &[&y], vec![]);
+        let y = b.conv(&y, 40, 3, stride, 1, 40, 0, 16);
+        let y = b.node("Relu", &[&y], vec![]);
+        b.output(&y);
+        let compiled = Engine::new().compile(&b.model, &InputShapes::batch(1)).unwrap();
+        assert_eq!(compiled.layers().len(), steps);
+        for isa in Isa::available() {
+            agrees(&mut b, isa).unwrap();
+        }
+    }
 }

@@ -1,5 +1,7 @@
 //! Convolutions that were checked once, so that running them needs no bounds.
 
+use std::ops::Range;
+
 use super::buffer::Buffer;
 use super::order::{Chunk, Order};
 use super::table::{Access, Isa, kernel};
@@ -40,9 +42,12 @@ pub(crate) struct Geometry {
     pub residual: Option<View>,
 }
 
-#[derive(Debug, Clone, Copy)]
-struct Placed {
+/// A tile with its kernel and places.
+#[derive(Debug, Clone)]
+pub(super) struct Placed {
     kernel: TileKernel,
+    /// Rows of the result.
+    pub rows: Range<usize>,
     input: usize,
     output: usize,
     residual: usize,
@@ -75,7 +80,9 @@ pub(crate) struct Convolution {
     groups: usize,
     input_row: usize,
     input_step: usize,
-    input_len: usize,
+    input: View,
+    depthwise: bool,
+    blocks: usize,
     output: View,
     residual: Option<View>,
     clamp: Clamp,
@@ -122,6 +129,7 @@ impl Convolution {
                 inside.then_some(Placed {
                     kernel: kernel(isa, access, t.shape)?,
                     input: base + t.y * stride.0 * input.row + t.x * access.step,
+                    rows: t.y..t.y + t.shape.rows,
                     output: at(&output),
                     residual: residual.as_ref().map_or(0, at),
                 })
@@ -139,7 +147,9 @@ impl Convolution {
             groups,
             input_row: stride.0 * input.row,
             input_step: access.step,
-            input_len: input.len,
+            input,
+            depthwise: vector,
+            blocks: survivors.blocks,
             output,
             residual,
             clamp,
@@ -151,25 +161,10 @@ impl Convolution {
     /// # Panics
     /// Buffers shorter than those it was made for; a residual where it was made without, or the other way round.
     pub fn run(&self, input: &[f32], output: &mut [f32], residual: Option<&[f32]>, next: Option<&Self>) {
-        assert!(input.len() >= self.input_len && output.len() >= self.output.len);
+        self.assert_input(input);
+        self.assert_output(output);
         assert_eq!(residual.is_some(), self.residual.is_some());
         assert!(residual.zip(self.residual).is_none_or(|(r, v)| r.len() >= v.len));
-        let layer = |next_step| Layer {
-            input_row: self.input_row,
-            input_step: self.input_step,
-            lists: self.lists.as_ptr(),
-            offsets: self.offsets.as_ptr(),
-            weights: self.weights.as_slice().as_ptr(),
-            bias: self.bias.as_slice().as_ptr(),
-            output_row: self.output.row,
-            output_block: self.output.block,
-            residual_row: self.residual.map_or(0, |r| r.row),
-            residual_block: self.residual.map_or(0, |r| r.block),
-            low: self.clamp.low,
-            high: self.clamp.high,
-            slope: self.clamp.slope,
-            next_step,
-        };
         let (input, output) = (input.as_ptr(), output.as_mut_ptr());
         let added = |at: usize| residual.map_or(std::ptr::null(), |r| r.as_ptr().wrapping_add(at));
         let part = |first: usize, last: usize| Groups { first: first as u32, last: last as u32 };
@@ -184,7 +179,7 @@ impl Convolution {
                     // Of nothing wanted, a place that is there: asking for pages that are not costs time.
                     let mut ahead = if wanted.is_empty() { self.weights.as_slice().as_ptr() } else { wanted.as_ptr() };
                     let ahead_per_pass = chunk.survivors * next_step / passes;
-                    let whole = layer(next_step);
+                    let whole = self.layer(next_step);
                     let groups = part(chunk.first, chunk.last);
                     for t in tiles {
                         let (x, y) = (input.wrapping_add(t.input), output.wrapping_add(t.output));
@@ -211,13 +206,99 @@ impl Convolution {
             Plan::Vector { kernel, input: from, output: to, residual } => {
                 let (x, y) = (input.wrapping_add(*from), output.wrapping_add(*to));
                 // SAFETY: as above, for the one output pixel there is.
-                unsafe { kernel(&layer(0), x, y, added(*residual), part(0, self.groups), std::ptr::null()) }
+                unsafe { kernel(&self.layer(0), x, y, added(*residual), part(0, self.groups), std::ptr::null()) }
             }
         }
     }
 }
 
+/// Parts of the work.
 impl Convolution {
+    /// What kernels are told of it.
+    fn layer(&self, next_step: usize) -> Layer {
+        Layer {
+            input_row: self.input_row,
+            input_step: self.input_step,
+            lists: self.lists.as_ptr(),
+            offsets: self.offsets.as_ptr(),
+            weights: self.weights.as_slice().as_ptr(),
+            bias: self.bias.as_slice().as_ptr(),
+            output_row: self.output.row,
+            output_block: self.output.block,
+            residual_row: self.residual.map_or(0, |r| r.row),
+            residual_block: self.residual.map_or(0, |r| r.block),
+            low: self.clamp.low,
+            high: self.clamp.high,
+            slope: self.clamp.slope,
+            next_step,
+        }
+    }
+
+    /// The tiles, if they are computed one after the other in one pass over the channels.
+    pub(super) fn single_pass(&self) -> Option<&[Placed]> {
+        match &self.plan {
+            Plan::Tiles { tiles, passes: 1, .. } => Some(tiles),
+            _ => None,
+        }
+    }
+
+    /// Computes some tiles for some groups of filter blocks.
+    ///
+    /// # Safety
+    /// There is one pass and no residual. Pointers are to the first elements of buffers as [`Convolution::run`] takes them, at least as far
+    /// as these tiles and groups read and write.
+    pub(super) unsafe fn run_tiles(&self, tiles: Range<usize>, groups: Groups, input: *const f32, output: *mut f32) {
+        let layer = self.layer(0);
+        let Some(all) = self.single_pass() else { return };
+        for t in &all[tiles] {
+            let ahead = self.weights.as_slice().as_ptr();
+            // SAFETY: of the caller; `new` checked every access within such buffers.
+            unsafe { (t.kernel)(&layer, input.wrapping_add(t.input), output.wrapping_add(t.output), std::ptr::null(), groups, ahead) }
+        }
+    }
+
+    /// # Panics
+    /// It is shorter than those it was made for.
+    pub(super) fn assert_input(&self, input: &[f32]) {
+        assert!(input.len() >= self.input.len);
+    }
+
+    /// # Panics
+    /// It is shorter than those it was made for.
+    pub(super) fn assert_output(&self, output: &[f32]) {
+        assert!(output.len() >= self.output.len);
+    }
+
+    /// Where it reads.
+    pub(super) fn input_view(&self) -> &View {
+        &self.input
+    }
+
+    /// Where it writes.
+    pub(super) fn output_view(&self) -> &View {
+        &self.output
+    }
+
+    /// Something is added to its result.
+    pub(super) fn has_residual(&self) -> bool {
+        self.residual.is_some()
+    }
+
+    /// Each filter reads its own channel only.
+    pub(super) fn is_depthwise(&self) -> bool {
+        self.depthwise
+    }
+
+    /// Groups of filter blocks.
+    pub(super) fn groups(&self) -> usize {
+        self.groups
+    }
+
+    /// Filter blocks per group.
+    pub(super) fn blocks(&self) -> usize {
+        self.blocks
+    }
+
     /// Those that are needed first.
     fn first_weights(&self) -> &[f32] {
         match &self.plan {

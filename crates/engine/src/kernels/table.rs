@@ -167,6 +167,8 @@ macro_rules! find {
             (32, false, 2) => $paired!($shape, $make, 32, false),
             (1, false, 1) => $planar!($shape, $make, 1, false),
             (2, false, 1) => $planar!($shape, $make, 2, false),
+            (1, false, 2) => $paired!($shape, $make, 1, false),
+            (2, false, 2) => $paired!($shape, $make, 2, false),
             (16, true, 1) => $planar!($shape, $make, 16, true),
             (32, true, 1) => $planar!($shape, $make, 32, true),
             (_, false, 1) => any_step!($shape, $make, 0, false),
