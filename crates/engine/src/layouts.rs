@@ -10,6 +10,9 @@ use crate::layout::{Extent, LANES};
 use crate::network::{Conv, Network, Operation, Step, TensorId};
 use crate::sorted::Structure;
 
+/// Operand and result of a convolution from which they come from memory rather than caches, in bytes.
+const LARGE: usize = 16 << 20;
+
 /// Rows and columns.
 type Size = (usize, usize);
 
@@ -41,10 +44,13 @@ fn blocked_cost(isa: Isa, s: Structure, conv: &Conv, output: Extent) -> f64 {
 }
 
 /// Filters that the planar kernel should take at a time, and its time.
-fn planar_cost(isa: Isa, s: Structure, output: Extent, gap: usize) -> Option<(usize, f64)> {
+fn planar_cost(isa: Isa, s: Structure, input: Extent, output: Extent, gap: usize) -> Option<(usize, f64)> {
     let vectors = ((output.height - 1) * (output.width + gap) + output.width).div_ceil(LANES) as f64;
     // Over few pixels weights are read faster than the second-level cache gives them.
-    let vectors = if vectors < 6.0 { vectors * 1.3 } else { vectors };
+    let few = if vectors < 6.0 { 1.3 } else { 1.0 };
+    // What comes from memory comes faster in one piece than from as many planes as there are channels.
+    let large = if (input.len() + output.len()) * size_of::<f32>() > LARGE { 1.5 } else { 1.0 };
+    let vectors = vectors * few * large;
     let eights = strip_kernel(isa, 8, 1).map(|_| (8, vectors * s.eights as f64 * 8.0 * 1.1));
     let fours = strip_kernel(isa, 4, 1).map(|_| (4, vectors * (s.weights as f64 * 1.08 + s.fours as f64 * 1.2)));
     [eights, fours].into_iter().flatten().min_by(|a, b| a.1.total_cmp(&b.1))
@@ -53,7 +59,8 @@ fn planar_cost(isa: Isa, s: Structure, output: Extent, gap: usize) -> Option<(us
 /// Filters that the planar kernel for these weights should take at a time.
 pub(crate) fn planar_filters(isa: Isa, structure: Structure) -> usize {
     // Which is faster does not depend on how many pixels there are.
-    planar_cost(isa, structure, Extent { channels: 1, height: 1, width: 1 }, 0).map_or(4, |c| c.0)
+    const ONE: Extent = Extent { channels: 1, height: 1, width: 1 };
+    planar_cost(isa, structure, ONE, ONE, 0).map_or(4, |c| c.0)
 }
 
 /// What a step wants of an operand.
@@ -135,7 +142,7 @@ impl Chooser<'_> {
             if let (Operation::Conv(conv), Some(s)) = (&step.operation, self.structures[i]) {
                 let out = self.network.extent(step.output);
                 let gap = self.gaps.get(&size(out)).copied().unwrap_or(0);
-                cost += match planar_cost(self.isa, s, out, gap) {
+                cost += match planar_cost(self.isa, s, self.network.extent(step.inputs[0]), out, gap) {
                     Some((_, c)) if is_planar => c,
                     _ => blocked_cost(self.isa, s, conv, out),
                 };

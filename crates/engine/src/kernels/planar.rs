@@ -16,8 +16,9 @@ use crate::layout::LANES;
 /// Subsets of four filters that are not empty.
 pub(crate) const SUBSETS: usize = 15;
 
-/// Survivors ahead of which pixels are asked for: which lines come next is known to the offsets only.
-const AHEAD: usize = 8;
+/// Survivors ahead of which pixels are asked for: which lines come next is known to the offsets only. Enough for the third-level
+/// cache.
+const AHEAD: usize = 24;
 
 /// Offsets that must be readable behind the last.
 pub(super) const OFFSETS_BEHIND: usize = AHEAD;

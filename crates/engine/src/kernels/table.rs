@@ -166,7 +166,7 @@ macro_rules! find {
             (16, false, 2) => $paired!($shape, $make, 16, false),
             (32, false, 2) => $paired!($shape, $make, 32, false),
             (1, false, 1) => $planar!($shape, $make, 1, false),
-            (2, false, 1) => $planar!($shape, $make, 2, false),
+            (2, false, 1) => $blocked!($shape, $make, 2, false),
             (1, false, 2) => $paired!($shape, $make, 1, false),
             (2, false, 2) => $paired!($shape, $make, 2, false),
             (16, true, 1) => $planar!($shape, $make, 16, true),
