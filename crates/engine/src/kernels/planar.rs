@@ -129,15 +129,18 @@ unsafe fn strip<L: Lanes, const F: usize, const P: usize>(
     unsafe {
         for group in groups.first as usize..groups.last as usize {
             let list = &*call.lists.add(group);
+            // The last group may have fewer filters than the kernel takes: what is too much goes where the last filter follows it.
+            let place = |f: usize| (F * group + f).min(call.filters - 1);
             let mut sums = [[L::splat(0.0); P]; F];
-            for f in 0..F {
-                let filter = F * group + f;
-                if !call.bias.is_null() {
-                    sums[f] = [L::splat_at(call.bias.add(filter)); P];
-                } else if filter < call.filters {
+            if call.bias.is_null() {
+                for f in 0..F {
                     for p in 0..P {
-                        sums[f][p] = L::load(output.add(filter * call.output_plane + LANES * p));
+                        sums[f][p] = L::load(output.add(place(f) * call.output_plane + LANES * p));
                     }
+                }
+            } else {
+                for f in 0..F {
+                    sums[f] = [L::splat_at(call.bias.add(F * group + f)); P];
                 }
             }
             let mut at = Cursor { offset: call.offsets.add(list.offsets as usize), weight: call.weights.add(list.weights as usize) };
@@ -149,28 +152,40 @@ unsafe fn strip<L: Lanes, const F: usize, const P: usize>(
                 }
                 each!(1 2 3 4 5 6 7 8 9 10 11 12 13 14 15);
             }
-            let (zero, slope) = (L::splat(0.0), L::splat(call.slope));
+            // One simple loop after the other: the compiler unrolls these, and keeps the sums in registers.
+            if !residual.is_null() {
+                for f in 0..F {
+                    for p in 0..P {
+                        sums[f][p] = sums[f][p].add(L::load(residual.add(place(f) * call.residual_plane + LANES * p)));
+                    }
+                }
+            }
+            if call.slope != 1.0 {
+                let (zero, slope) = (L::splat(0.0), L::splat(call.slope));
+                for f in 0..F {
+                    for p in 0..P {
+                        sums[f][p] = slope.mul_add(sums[f][p].min(zero), sums[f][p].max(zero));
+                    }
+                }
+            }
+            // In this order of operands a NaN stays one.
             let (low, high) = (L::splat(call.low), L::splat(call.high));
             for f in 0..F {
-                let filter = F * group + f;
-                if filter >= call.filters {
-                    break;
-                }
-                let out = output.add(filter * call.output_plane);
                 for p in 0..P {
-                    let mut v = sums[f][p];
-                    if !residual.is_null() {
-                        v = v.add(L::load(residual.add(filter * call.residual_plane + LANES * p)));
+                    sums[f][p] = high.min(low.max(sums[f][p]));
+                }
+            }
+            if !mask.is_null() {
+                for p in 0..P {
+                    let keep = L::load(mask.add(LANES * p));
+                    for f in 0..F {
+                        sums[f][p] = sums[f][p].and(keep);
                     }
-                    if call.slope != 1.0 {
-                        v = slope.mul_add(v.min(zero), v.max(zero));
-                    }
-                    // In this order of operands a NaN stays one.
-                    v = high.min(low.max(v));
-                    if !mask.is_null() {
-                        v = v.and(L::load(mask.add(LANES * p)));
-                    }
-                    v.store(out.add(LANES * p));
+                }
+            }
+            for f in (0..F).rev() {
+                for p in 0..P {
+                    sums[f][p].store(output.add(place(f) * call.output_plane + LANES * p));
                 }
             }
         }
