@@ -2,7 +2,7 @@
 """Compare the engine with ONNX Runtime: results, and time in one interleaved run (one thread, batch 1, f32).
 
 usage: against_ort.py MODEL.onnx... [--engine target/release/examples/against_ort] [--rounds 40] [--isa avx2] [--layers]
-       [--baseline DENSE.onnx] [--core-time]
+       [--baseline DENSE.onnx] [--core-time] [--openvino]
 
 Every round runs every model once in each runtime to warm its caches and once timed, in random order. Per model: largest difference
 relative to
@@ -10,7 +10,8 @@ the largest magnitude, medians, the median of the per-round ratios ONNX Runtime 
 ratio of the least times.
 --core-time counts the time that a runtime's thread spent on a core instead of the time that passed: for machines that others use.
 With --baseline the ratio is that network in ONNX Runtime over each model in the engine.
-build: cargo build --release -p secateur-engine --example against_ort     needs: pip install onnxruntime numpy
+--openvino runs the same network in OpenVINO too (f32 forced: its default on CPUs that have bf16 is bf16), with its own ratio.
+build: cargo build --release -p secateur-engine --example against_ort     needs: pip install onnxruntime numpy, openvino for --openvino
 """
 import os
 
@@ -62,6 +63,30 @@ class Ort:
         start = clock()
         for _ in range(n):
             self.s.run_with_iobinding(self.binding)
+        return (clock() - start) / n
+
+
+class OpenVino:
+    """One thread, f32; the process's clock, since inference may run on a thread of its own."""
+
+    def __init__(self, path, feed):
+        import openvino
+
+        hints = {"INFERENCE_NUM_THREADS": 1, "NUM_STREAMS": 1, "INFERENCE_PRECISION_HINT": "f32", "PERFORMANCE_HINT": "LATENCY", "ENABLE_CPU_PINNING": False}
+        model = openvino.Core().read_model(path)
+        model.reshape({name: list(v.shape) for name, v in feed.items()})
+        compiled = openvino.Core().compile_model(model, "CPU", hints)
+        assert compiled.get_property("INFERENCE_PRECISION_HINT").to_string() in ("f32", "float"), "not f32"
+        self.request = compiled.create_infer_request()
+        for name, v in feed.items():
+            self.request.set_tensor(name, openvino.Tensor(v))
+
+    def time(self, clock=time.perf_counter):
+        n = 1 if clock is time.perf_counter else RUNS
+        clock = clock if n == 1 else time.process_time
+        start = clock()
+        for _ in range(n):
+            self.request.infer()
         return (clock() - start) / n
 
 
@@ -150,10 +175,12 @@ def main():
     p.add_argument("--baseline")
     p.add_argument("--core-time", action="store_true")
     p.add_argument("--layers", action="store_true")
+    p.add_argument("--openvino", action="store_true")
     a = p.parse_args()
     ratios = []
-    print("| model | difference | ONNX Runtime, ms | engine, ms | ONNX Runtime / engine (p10–p90) | of least times |")
-    print("|---|---|---|---|---|---|")
+    extra = (" OpenVINO / engine |", "---|") if a.openvino else ("", "")
+    print("| model | difference | ONNX Runtime, ms | engine, ms | ONNX Runtime / engine (p10–p90) | of least times |" + extra[0])
+    print("|---|---|---|---|---|---|" + extra[1])
     with tempfile.TemporaryDirectory() as folder:
         for path in a.models:
             name = os.path.basename(path).removesuffix(".onnx")
@@ -168,10 +195,15 @@ def main():
                 print(f"| {name} | {worst:.1e} | | | | |", flush=True)
                 engine.close()
                 continue
-            theirs, ours = interleaved([Ort(a.baseline) if a.baseline else reference, engine], a.rounds, time.thread_time if a.core_time else time.perf_counter)
-            m, low, high = percentiles([t / o for t, o in zip(theirs, ours)])
-            ratios.append(m)
-            print(f"| {name} | {worst:.1e} | {statistics.median(theirs) * 1e3:.3f} | {statistics.median(ours) * 1e3:.3f} | {m:.2f} ({low:.2f}–{high:.2f}) | {min(theirs) / min(ours):.2f} |", flush=True)
+            clock = time.thread_time if a.core_time else time.perf_counter
+            candidates = [Ort(a.baseline) if a.baseline else reference, engine]
+            if a.openvino:
+                candidates.append(OpenVino(a.baseline or path, reference.feed))
+            theirs, ours, *others = interleaved(candidates, a.rounds, clock)
+            ratio = lambda times: "{:.2f} ({:.2f}–{:.2f})".format(*percentiles([t / o for t, o in zip(times, ours)]))
+            ratios.append(percentiles([t / o for t, o in zip(theirs, ours)])[0])
+            row = [name, f"{worst:.1e}", f"{statistics.median(theirs) * 1e3:.3f}", f"{statistics.median(ours) * 1e3:.3f}", ratio(theirs), f"{min(theirs) / min(ours):.2f}"]
+            print(f"| {' | '.join(row + [ratio(t) for t in others])} |", flush=True)
             if a.layers:
                 for ns, least, kept, all_, operators, layer in engine.layers(15):
                     print(f"    {int(ns) / 1e3:9.1f} us (least {int(least) / 1e3:.1f})  {kept}/{all_}  {operators}  {layer.strip()}")

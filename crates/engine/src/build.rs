@@ -4,51 +4,62 @@ use std::sync::Arc;
 
 use crate::engine::{Compiled, Layer, Output, Task, Work};
 use crate::error::{Error, Result};
-use crate::kernels::{Access, Buffer, Convolution, Geometry, Isa, Team};
+use crate::kernels::{Access, Buffer, Convolution, Geometry, Isa, Pair, PlanarConvolution, Team, channels_per_pass};
 use crate::layout::{LANES, View};
+use crate::layouts::{choose_layouts, planar_filters};
 use crate::lower::ELSEWHERE;
 use crate::network::{Conv, Network, Operation, Port, Step};
 use crate::ops::{Moves, Pooling};
-use crate::place::{Places, place};
+use crate::pairs::join_pairs;
+use crate::place::{MIDDLE_BLOCKS, Places, place};
+use crate::sorted::{Sorted, Structure};
+use crate::strides::split_strides;
 use crate::survivors::{Survivors, Taps};
 use crate::tiling::cover;
 
 /// Multiply-adds of 16 that are worth the time of handing them to a thread: a few microseconds of them.
 const WORTH_A_THREAD: usize = 8192;
 
-/// The `NCHW` view of a user's array.
-fn plain_view(t: &View) -> View {
-    let e = t.extent;
-    View { extent: e, lanes: 1, base: 0, row: e.width, block: e.height * e.width, len: e.len() }
-}
-
 /// Makes `network` ready to run with the kernels of `isa`.
 ///
 /// The work of a convolution is divided among the threads of `team`.
-pub(crate) fn build(network: Network, isa: Isa, team: Option<Arc<Team>>) -> Result<Compiled> {
+pub(crate) fn build(mut network: Network, isa: Isa, team: Option<Arc<Team>>) -> Result<Compiled> {
     let threads = team.as_deref().map_or(1, Team::threads);
-    let places = place(&network);
+    split_strides(&mut network);
+    let planar = choose_layouts(&mut network, isa);
+    join_pairs(&mut network, &planar);
+    let places = place(&network, &planar);
     let mut buffers: Vec<Buffer> = places.buffers.iter().map(|&len| Buffer::zeros(len)).collect();
     let mut tasks = Vec::new();
     let mut layers = Vec::new();
     for step in &network.steps {
         let (to, view) = places.places[step.output.0];
-        let inputs: Vec<(usize, View)> = step.inputs.iter().map(|t| places.places[t.0]).collect();
-        let mut kept = None;
+        let mut inputs: Vec<(usize, View)> = step.inputs.iter().map(|t| places.places[t.0]).collect();
+        let (mut kept, mut middle) = (None, None);
         let works = match &step.operation {
             Operation::Constant(values) => {
-                Moves::copy(&plain_view(&view), &view).run(values, buffers[to].as_mut_slice());
+                Moves::copy(&View::plain(view.extent), &view).run(values, buffers[to].as_mut_slice());
                 continue;
             }
             Operation::Load(i) => {
-                let planar = (view.lanes == 1).then(|| Moves::copy(&plain_view(&view), &view));
+                let planar = (view.lanes == 1).then(|| Moves::copy(&View::plain(view.extent), &view));
                 vec![(Work::Load { input: *i, planar }, vec![])]
             }
             Operation::Conv(conv) => {
-                let (convolution, share) = convolution(isa, step, conv, &inputs, view)?;
-                let convolution = convolution.divided(threads, WORTH_A_THREAD);
+                let (work, share) = convolution(isa, step, conv, &inputs, view)?;
+                let work = match work {
+                    Work::Convolution(c) => Work::Convolution(Box::new(c.divided(threads, WORTH_A_THREAD))),
+                    other => other,
+                };
                 kept = Some(share);
-                vec![(Work::Convolution(Box::new(convolution)), inputs)]
+                vec![(work, inputs)]
+            }
+            Operation::Pair(convs) => {
+                let (buffer, between) = inputs.remove(1);
+                middle = Some(buffer);
+                let (work, share) = pair(isa, step, convs, inputs[0].1, between, view)?;
+                kept = Some(share);
+                vec![(work, inputs)]
             }
             Operation::Pool { kind, window, pad, pad_end } => {
                 let pooling = Pooling {
@@ -72,6 +83,7 @@ pub(crate) fn build(network: Network, isa: Isa, team: Option<Arc<Team>>) -> Resu
                 vec![(Work::Affine { scale: fill(scale), shift: fill(shift), clamp: *clamp }, inputs)]
             }
             Operation::Binary { function, clamp } => vec![(Work::Binary { function: *function, clamp: *clamp }, inputs)],
+            Operation::Reorder => vec![(Work::Reorder, inputs)],
             Operation::Softmax { axis, log } => vec![(Work::Softmax { axis: *axis, log: *log }, inputs)],
             Operation::Move { source, fill } => {
                 let moves = Moves::new(&inputs[0].1, &view, *fill, |i| source[i].map(|s| s as usize));
@@ -80,7 +92,7 @@ pub(crate) fn build(network: Network, isa: Isa, team: Option<Arc<Team>>) -> Resu
             Operation::Concat { axis } => joins(step, *axis, &places, view),
         };
         for (work, inputs) in works {
-            tasks.push(Task { work, inputs, output: (to, view) });
+            tasks.push(Task { work, inputs, middle, output: (to, view) });
             layers.push(Layer { name: step.name.clone(), operators: step.operators.clone(), kept });
         }
     }
@@ -113,22 +125,65 @@ fn joins(step: &Step, axis: usize, places: &Places, view: View) -> Vec<(Work, Ve
     works
 }
 
-/// Chooses tiles and packs weights.
-fn convolution(isa: Isa, step: &Step, conv: &Conv, inputs: &[(usize, View)], output: View) -> Result<(Convolution, (usize, usize))> {
-    let input = inputs[0].1;
-    let fail = |reason: &str| Error::Unsupported {
+/// The error for a convolution that cannot be made.
+fn fail(step: &Step, reason: &str) -> Error {
+    Error::Unsupported {
         node: step.name.clone(),
         op: step.operators.first().cloned().unwrap_or_default(),
         reason: reason.into(),
         remedy: ELSEWHERE.into(),
-    };
-    let taps = Taps { dilation_y: conv.dilation.0, dilation_x: conv.dilation.1 };
-    let pack = |blocks| Survivors::pack(&conv.weights, taps, &input, blocks).ok_or_else(|| fail("its input is larger than 4 GiB"));
+    }
+}
+
+const LARGE: &str = "its input is larger than 4 GiB";
+const OUTSIDE: &str = "it reads or writes outside its operands";
+
+fn taps(conv: &Conv) -> Taps {
+    Taps { dilation_y: conv.dilation.0, dilation_x: conv.dilation.1 }
+}
+
+/// Chooses kernels and packs weights. Returns units of 16 filters kept, and how many there are, too.
+fn convolution(isa: Isa, step: &Step, conv: &Conv, inputs: &[(usize, View)], output: View) -> Result<(Work, (usize, usize))> {
+    let geometry = Geometry { input: inputs[0].1, pad: conv.pad, stride: conv.stride, output, residual: inputs.get(1).map(|i| i.1) };
+    if output.lanes == LANES {
+        let (made, kept) = blocked(isa, step, conv, &geometry)?;
+        return Ok((Work::Convolution(Box::new(made)), kept));
+    }
+    let [filters, channels, kh, kw] = conv.weights.shape;
+    let structure = Structure::of(&conv.weights);
+    let width = planar_filters(isa, structure);
+    let reach = (kh - 1) * conv.dilation.0 * geometry.input.row + (kw - 1) * conv.dilation.1;
+    let survivors = if width == 4 { structure.fours } else { structure.eights };
+    let each = survivors as f64 / (channels * filters.div_ceil(width)) as f64;
+    let per_pass = channels_per_pass(isa, width, &geometry.input, reach, each);
+    let sorted = Sorted::pack(&conv.weights, taps(conv), &geometry.input, width, per_pass);
+    let sorted = sorted.ok_or_else(|| fail(step, LARGE))?;
+    let made = PlanarConvolution::new(isa, &geometry, &sorted, &conv.weights.bias, conv.clamp);
+    let kept = (structure.sixteens, filters.div_ceil(LANES) * channels * kh * kw);
+    Ok((Work::Planar(Box::new(made.ok_or_else(|| fail(step, OUTSIDE))?)), kept))
+}
+
+/// A convolution and the depthwise one after it.
+fn pair(isa: Isa, step: &Step, convs: &[Conv; 2], input: View, between: View, output: View) -> Result<(Work, (usize, usize))> {
+    let [first, second] = convs;
+    let geometry = |conv: &Conv, input, output| Geometry { input, pad: conv.pad, stride: conv.stride, output, residual: None };
+    let (a, kept) = blocked(isa, step, first, &geometry(first, input, between))?;
+    let (b, kept_too) = blocked(isa, step, second, &geometry(second, between, output))?;
+    let below = (second.weights.shape[2] - 1) * second.dilation.0;
+    let needed = |y: usize| (y * second.stride.0 + below).saturating_sub(second.pad.0);
+    let made = Pair::new(a, b, needed).filter(|p| p.middle_len() <= MIDDLE_BLOCKS * between.block);
+    let made = made.ok_or_else(|| fail(step, OUTSIDE))?;
+    Ok((Work::Pair(Box::new(made)), (kept.0 + kept_too.0, kept.1 + kept_too.1)))
+}
+
+/// A convolution with filters in the lanes.
+fn blocked(isa: Isa, step: &Step, conv: &Conv, geometry: &Geometry) -> Result<(Convolution, (usize, usize))> {
+    let Geometry { input, output, .. } = geometry;
+    let pack = |blocks| Survivors::pack(&conv.weights, taps(conv), input, blocks).ok_or_else(|| fail(step, LARGE));
     let mut survivors = pack(1)?;
-    let geometry = Geometry { input, pad: conv.pad, stride: conv.stride, output, residual: inputs.get(1).map(|i| i.1) };
     let access = Access { step: conv.stride.1 * input.lanes, vector: survivors.depthwise };
     let tiles = |blocks| cover(isa, access, blocks, output.extent.height, output.extent.width);
-    let mut cover = tiles(1).ok_or_else(|| fail("there is no kernel for its step"))?;
+    let mut cover = tiles(1).ok_or_else(|| fail(step, "there is no kernel for its step"))?;
     // Two blocks with the same survivors share the loads of the input.
     if output.blocks().is_multiple_of(2)
         && !output.extent.is_vector()
@@ -139,6 +194,6 @@ fn convolution(isa: Isa, step: &Step, conv: &Conv, inputs: &[(usize, View)], out
             (survivors, cover) = (paired, pairs);
         }
     }
-    let made = Convolution::new(isa, &geometry, &survivors, &conv.weights.bias, &cover.tiles, conv.clamp);
-    Ok((made.ok_or_else(|| fail("it reads or writes outside its operands"))?, survivors.kept))
+    let made = Convolution::new(isa, geometry, &survivors, &conv.weights.bias, &cover.tiles, conv.clamp);
+    Ok((made.ok_or_else(|| fail(step, OUTSIDE))?, survivors.kept))
 }

@@ -6,7 +6,7 @@ use graph::{InputShapes, Model, NodeId};
 
 use crate::build::build;
 use crate::error::{Error, Result};
-use crate::kernels::{Buffer, Clamp, Convolution, Isa, Team, accelerate};
+use crate::kernels::{Buffer, Clamp, Convolution, Isa, Pair, PlanarConvolution, Team, accelerate};
 use crate::layout::View;
 use crate::lower::{lower, refused};
 use crate::network::Port;
@@ -90,6 +90,10 @@ pub(crate) enum Work {
         planar: Option<Moves>,
     },
     Convolution(Box<Convolution>),
+    Planar(Box<PlanarConvolution>),
+    Pair(Box<Pair>),
+    /// From planar to blocked or the other way round.
+    Reorder,
     Pool(Pooling),
     GlobalPool {
         maximum: bool,
@@ -116,6 +120,8 @@ pub(crate) enum Work {
 pub(crate) struct Task {
     pub work: Work,
     pub inputs: Vec<(usize, View)>,
+    /// The buffer between the two convolutions of a pair.
+    pub middle: Option<usize>,
     pub output: (usize, View),
 }
 
@@ -132,7 +138,7 @@ pub(crate) struct Output {
 pub struct Layer {
     /// Name of the node; of the first where several were fused.
     pub name: String,
-    /// ONNX operators in it, in order; empty for the copy of an input.
+    /// ONNX operators in it, in order; empty for the copy of an input, or from one layout to another.
     pub operators: Vec<String>,
     /// Of a convolution or linear layer: units of 16 filters × 1 channel × 1 kernel position that are computed, of those that a
     /// dense layer has.
@@ -222,20 +228,22 @@ impl Compiled {
         let (at, to) = &task.output;
         // Taken out while it is written: no step reads the buffer it writes.
         let mut output = std::mem::take(&mut self.buffers[*at]);
+        let mut middle = task.middle.map(|m| std::mem::take(&mut self.buffers[m])).unwrap_or_default();
         let next = self.tasks[i + 1..].iter().find_map(|t| if let Work::Convolution(c) = &t.work { Some(&**c) } else { None });
-        execute((self.isa, self.team.as_deref()), task, next, to, &self.buffers, &self.inputs, output.as_mut_slice());
+        let scratch = middle.as_mut_slice();
+        let on = (self.isa, self.team.as_deref());
+        execute(on, task, next, to, &self.buffers, &self.inputs, scratch, output.as_mut_slice());
         self.buffers[*at] = output;
+        if let Some(m) = task.middle {
+            self.buffers[m] = middle;
+        }
     }
 
     /// Copies the results to where [`Compiled::output`] reads them.
     fn collect(&mut self) {
         for o in &mut self.outputs {
             let from = self.buffers[o.buffer].as_slice();
-            accelerate(
-                self.isa,
-                #[inline(always)]
-                || ops::from_blocks(from, &o.view, &mut o.values),
-            );
+            ops::from_blocks(self.isa, from, &o.view, &mut o.values, &View::plain(o.view.extent));
         }
     }
 
@@ -248,6 +256,7 @@ impl Compiled {
     }
 }
 
+#[allow(clippy::too_many_arguments)]
 fn execute(
     (isa, team): (Isa, Option<&Team>),
     task: &Task,
@@ -255,6 +264,7 @@ fn execute(
     to: &View,
     buffers: &[Buffer],
     inputs: &[Vec<f32>],
+    middle: &mut [f32],
     output: &mut [f32],
 ) {
     let operand = |i: usize| {
@@ -265,13 +275,16 @@ fn execute(
         Work::Load { input, planar: Some(moves) } => moves.run(&inputs[*input], output),
         Work::Load { input, planar: None } => {
             let x = &inputs[*input];
-            accelerate(
-                isa,
-                #[inline(always)]
-                || ops::into_blocks(x, output, to),
-            );
+            ops::into_blocks(isa, x, &View::plain(to.extent), output, to);
         }
         Work::Convolution(c) => c.run(operand(0).0, output, task.inputs.get(1).map(|(b, _)| buffers[*b].as_slice()), next, team),
+        Work::Planar(c) => c.run(operand(0).0, output, task.inputs.get(1).map(|(b, _)| buffers[*b].as_slice())),
+        Work::Pair(p) => p.run(operand(0).0, middle, output),
+        Work::Reorder => {
+            let (x, from) = operand(0);
+            let copy = if from.lanes == 1 { ops::into_blocks } else { ops::from_blocks };
+            copy(isa, x, from, output, to);
+        }
         Work::Pool(p) => {
             let (x, from) = operand(0);
             accelerate(

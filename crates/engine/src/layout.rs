@@ -57,8 +57,11 @@ impl Halo {
     }
 }
 
-/// An activation with its halo: blocks of `lanes` channels, each a plane of pixels, each pixel `lanes` elements (`NCHWc16`); with
-/// one lane it is planar (`NCHW`).
+/// An activation with its halo: blocks of `lanes` channels, each a plane of pixels, each pixel `lanes` elements (`NCHWc16`).
+///
+/// With one lane it is planar (`NCHW`). Then the zeros to the right of a row are those to the left of the next, the first pixel of
+/// a plane is at a multiple of 16, and so much lies behind the last row that vectors of 16 pixels counted through all rows stay in the plane,
+/// wherever within the halo they are shifted.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub(crate) struct Layout {
     /// Without the halo.
@@ -72,12 +75,31 @@ pub(crate) struct Layout {
 impl Layout {
     /// Elements between two rows.
     pub fn row(&self) -> usize {
-        (self.halo.left + self.extent.width + self.halo.right) * self.lanes
+        let Halo { left, right, .. } = self.halo;
+        let around = if self.is_planar() { left.max(right) } else { left + right };
+        (around + self.extent.width) * self.lanes
+    }
+
+    fn is_planar(&self) -> bool {
+        self.lanes == 1
+    }
+
+    /// Elements of a plane before its first pixel.
+    fn front(&self) -> usize {
+        let front = self.halo.top * self.row() + self.halo.left * self.lanes;
+        if self.is_planar() { front.next_multiple_of(LANES) } else { front }
     }
 
     /// Elements between two blocks of channels.
     pub fn block(&self) -> usize {
-        (self.halo.top + self.extent.height + self.halo.bottom) * self.row()
+        let rows = self.halo.top + self.extent.height + self.halo.bottom;
+        if !self.is_planar() {
+            return rows * self.row();
+        }
+        let pixels = (self.extent.height - 1) * self.row() + self.extent.width;
+        let behind = self.halo.bottom * self.row() + self.halo.right;
+        // An odd number of cache lines, so that planes do not compete for the same sets.
+        ((self.front() + pixels.next_multiple_of(LANES) + behind).div_ceil(LANES) | 1) * LANES
     }
 
     /// Blocks of channels.
@@ -92,8 +114,7 @@ impl Layout {
 
     /// The whole of it as a view.
     pub fn view(&self) -> View {
-        let base = self.halo.top * self.row() + self.halo.left * self.lanes;
-        View { extent: self.extent, lanes: self.lanes, base, row: self.row(), block: self.block(), len: self.len() }
+        View { extent: self.extent, lanes: self.lanes, base: self.front(), row: self.row(), block: self.block(), len: self.len() }
     }
 }
 
@@ -115,6 +136,11 @@ pub(crate) struct View {
 }
 
 impl View {
+    /// A user's array: planes without anything between them.
+    pub fn plain(extent: Extent) -> Self {
+        Self { extent, lanes: 1, base: 0, row: extent.width, block: extent.height * extent.width, len: extent.len() }
+    }
+
     /// Where an element is.
     pub fn at(&self, channel: usize, y: usize, x: usize) -> usize {
         self.base + channel / self.lanes * self.block + y * self.row + x * self.lanes + channel % self.lanes

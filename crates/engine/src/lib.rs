@@ -1,8 +1,8 @@
 //! Inference of convolutional networks on CPUs, batch 1, `f32`, that gains time from weights that are zero.
 //!
 //! The file stays plain ONNX: pruned weights are zeros in the usual initializers, and the engine finds them when it loads the
-//! model. Every unit of 16 filters × 1 channel × 1 kernel position that is all zero is left out, so time is proportional to
-//! what is kept. Dense networks are the case where everything is.
+//! model. Units of 16 filters × 1 channel × 1 kernel position that are all zero are left out, and smaller ones where other kernels
+//! gain by it, so time is proportional to what is kept. Dense networks are the case where everything is.
 //!
 //! [`Engine::compile`] reads a `graph::Model` once; [`Compiled::set_input`], [`Compiled::run`] and [`Compiled::output`] run it
 //! without allocating. In between the model passes through `lower` (the graph as the engine's steps: constants folded, what
@@ -16,10 +16,14 @@ mod engine;
 mod error;
 mod kernels;
 mod layout;
+mod layouts;
 mod lower;
 mod network;
 mod ops;
+mod pairs;
 mod place;
+mod sorted;
+mod strides;
 mod survivors;
 mod tiling;
 

@@ -35,6 +35,9 @@ pub(crate) enum Operation {
     Constant(Vec<f32>),
     /// Operands: input, and what is added before the clamp where there is a second.
     Conv(Box<Conv>),
+    /// A convolution and the depthwise one that alone reads it, together. Operands: input, and the activation between the two, of
+    /// which only a part is ever stored.
+    Pair(Box<[Conv; 2]>),
     /// Windows with their padding resolved.
     Pool {
         /// Maximum or mean.
@@ -76,6 +79,8 @@ pub(crate) enum Operation {
         /// Where there is no source.
         fill: f32,
     },
+    /// The operand in the other layout, planar or blocked.
+    Reorder,
     /// Operands joined along an axis: 0 for channels, 1 for rows, 2 for columns.
     Concat {
         /// Which.

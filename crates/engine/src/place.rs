@@ -2,8 +2,11 @@
 
 use std::collections::HashMap;
 
-use crate::layout::{Halo, LANES, Layout, View};
-use crate::network::{Network, Operation, TensorId};
+use crate::layout::{Extent, Halo, LANES, Layout, View};
+use crate::network::{Conv, Network, Operation, TensorId};
+
+/// Blocks of channels stored of the activation between two convolutions that are computed together.
+pub(crate) const MIDDLE_BLOCKS: usize = 2;
 
 /// Activations with their places.
 #[derive(Debug, Clone)]
@@ -18,19 +21,30 @@ pub(crate) struct Places {
 
 /// Chooses places. Halos are zero from the start and written by nobody, which holds because a buffer is only ever shared by
 /// activations of one layout.
-pub(crate) fn place(network: &Network) -> Places {
+///
+/// `planar` says which activations are; those of equal rows and columns get equal halos, so that pixels can be counted through their
+/// rows alike.
+pub(crate) fn place(network: &Network, planar: &[bool]) -> Places {
     let n = network.tensors.len();
-    let mut layouts: Vec<Layout> = network.tensors.iter().map(|&extent| Layout { extent, halo: Halo::default(), lanes: LANES }).collect();
+    let layout = |(&extent, &planar): (&Extent, &bool)| Layout { extent, halo: Halo::default(), lanes: if planar { 1 } else { LANES } };
+    let mut layouts: Vec<Layout> = network.tensors.iter().zip(planar).map(layout).collect();
     for step in &network.steps {
-        if let Operation::Load(_) = step.operation
-            && is_planar(network, step.output)
-        {
-            layouts[step.output.0].lanes = 1;
-        }
-        if let Operation::Conv(_) = step.operation {
-            let t = step.inputs[0];
-            layouts[t.0].halo = layouts[t.0].halo.join(halo(network, step));
-        }
+        let (conv, t) = match &step.operation {
+            Operation::Conv(conv) => (&**conv, step.inputs[0]),
+            // The first reads single pixels; the second reads what is between.
+            Operation::Pair(convs) => (&convs[1], step.inputs[1]),
+            _ => continue,
+        };
+        let halo = halo(conv, network.extent(t), network.extent(step.output));
+        layouts[t.0].halo = layouts[t.0].halo.join(halo);
+    }
+    let mut halos: HashMap<(usize, usize), Halo> = HashMap::new();
+    for l in layouts.iter().filter(|l| l.lanes == 1) {
+        let halo = halos.entry((l.extent.height, l.extent.width)).or_default();
+        *halo = halo.join(l.halo);
+    }
+    for l in layouts.iter_mut().filter(|l| l.lanes == 1) {
+        l.halo = halos[&(l.extent.height, l.extent.width)];
     }
     // Parts of a join, with their first channel in it.
     let mut part_of: Vec<Option<(TensorId, usize)>> = vec![None; n];
@@ -67,7 +81,16 @@ pub(crate) fn place(network: &Network) -> Places {
     let mut buffers = Vec::new();
     let mut free: HashMap<Layout, Vec<usize>> = HashMap::new();
     let mut buffer_of = vec![usize::MAX; n];
+    // Parts of activations between two convolutions that are computed together; used within one step, so all of one layout share.
+    let mut between: HashMap<Layout, usize> = HashMap::new();
     for (i, step) in network.steps.iter().enumerate() {
+        if let Operation::Pair(_) = step.operation {
+            let t = step.inputs[1].0;
+            buffer_of[t] = *between.entry(layouts[t]).or_insert_with(|| {
+                buffers.push(MIDDLE_BLOCKS * layouts[t].block());
+                buffers.len() - 1
+            });
+        }
         let t = owner(step.output).0;
         if first_use[t] == i {
             let constant = matches!(step.operation, Operation::Constant(_));
@@ -78,6 +101,9 @@ pub(crate) fn place(network: &Network) -> Places {
             });
         }
         let mut done: Vec<usize> = step.inputs.iter().map(|&t| owner(t).0).chain([t]).filter(|&t| last_use[t] == i).collect();
+        if let Operation::Pair(_) = step.operation {
+            done.retain(|&t| t != step.inputs[1].0);
+        }
         done.sort_unstable();
         done.dedup();
         for t in done {
@@ -98,9 +124,7 @@ pub(crate) fn place(network: &Network) -> Places {
 }
 
 /// The zeros that a convolution reads around its input.
-fn halo(network: &Network, step: &crate::network::Step) -> Halo {
-    let Operation::Conv(conv) = &step.operation else { return Halo::default() };
-    let (input, output) = (network.extent(step.inputs[0]), network.extent(step.output));
+fn halo(conv: &Conv, input: Extent, output: Extent) -> Halo {
     let [_, _, kh, kw] = conv.weights.shape;
     let after = |out: usize, stride: usize, dilation: usize, kernel: usize, pad: usize, size: usize| {
         ((out - 1) * stride + dilation * (kernel - 1) + 1).saturating_sub(pad + size)
@@ -111,17 +135,6 @@ fn halo(network: &Network, step: &crate::network::Step) -> Halo {
         bottom: after(output.height, conv.stride.0, conv.dilation.0, kh, conv.pad.0, input.height),
         right: after(output.width, conv.stride.1, conv.dilation.1, kw, conv.pad.1, input.width),
     }
-}
-
-/// An input of few channels that only convolutions read stays planar: 16 lanes would be mostly empty.
-fn is_planar(network: &Network, t: TensorId) -> bool {
-    let mut readers = network.steps.iter().filter(|s| s.inputs.contains(&t));
-    let output = network.outputs.iter().any(|(_, o)| *o == t);
-    let e = network.extent(t);
-    !output
-        && e.channels < LANES
-        && !e.is_vector()
-        && readers.all(|s| matches!(&s.operation, Operation::Conv(c) if c.weights.group == 1 && s.inputs.iter().filter(|i| **i == t).count() == 1 && s.inputs[0] == t))
 }
 
 /// `t` can be computed inside the join `output`: nothing reads and writes the join's buffer in one step.

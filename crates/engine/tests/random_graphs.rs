@@ -117,3 +117,22 @@ fn inputs_that_do_not_fit_are_refused() {
     let e = compiled.set_input("x", &[0.0; 15]).unwrap_err().to_string();
     assert!(e.contains("15 elements given, 16 wanted"), "{e}");
 }
+
+/// An expansion and the depthwise convolution that reads it, too large for the caches, are one step; small ones are two.
+#[test]
+fn an_expansion_and_its_depthwise_convolution_are_one_step() {
+    for (size, stride, steps) in [(61, 1, 2), (61, 2, 2), (8, 1, 3)] {
+        let mut b = Builder::new(5);
+        let x = b.input("image", &[1, 20, size, size + 2]);
+        let y = b.conv(&x, 40, 1, 1, 0, 1, 8, 16);
+        let y = b.node("Relu", &[&y], vec![]);
+        let y = b.conv(&y, 40, 3, stride, 1, 40, 0, 16);
+        let y = b.node("Relu", &[&y], vec![]);
+        b.output(&y);
+        let compiled = Engine::new().compile(&b.model, &InputShapes::batch(1)).unwrap();
+        assert_eq!(compiled.layers().len(), steps);
+        for isa in Isa::available() {
+            agrees(&mut b, isa).unwrap();
+        }
+    }
+}

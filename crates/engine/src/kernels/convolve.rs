@@ -1,5 +1,7 @@
 //! Convolutions that were checked once, so that running them needs no bounds.
 
+use std::ops::Range;
+
 use super::buffer::Buffer;
 use super::order::Order;
 use super::shares::{Share, Whole, divide};
@@ -42,11 +44,13 @@ pub(crate) struct Geometry {
     pub residual: Option<View>,
 }
 
-#[derive(Debug, Clone, Copy)]
-struct Placed {
+/// A tile with its kernel and places.
+#[derive(Debug, Clone)]
+pub(super) struct Placed {
     kernel: TileKernel,
-    /// Rows and columns.
-    size: (usize, usize),
+    /// Rows of the result.
+    pub rows: Range<usize>,
+    columns: usize,
     input: usize,
     output: usize,
     residual: usize,
@@ -82,7 +86,9 @@ pub(crate) struct Convolution {
     groups: usize,
     input_row: usize,
     input_step: usize,
-    input_len: usize,
+    input: View,
+    depthwise: bool,
+    blocks: usize,
     output: View,
     residual: Option<View>,
     clamp: Clamp,
@@ -128,8 +134,9 @@ impl Convolution {
                 let at = |v: &View| v.base + t.y * v.row + t.x * v.lanes;
                 inside.then_some(Placed {
                     kernel: kernel(isa, access, t.shape)?,
-                    size: (t.shape.rows, t.shape.columns),
+                    columns: t.shape.columns,
                     input: base + t.y * stride.0 * input.row + t.x * access.step,
+                    rows: t.y..t.y + t.shape.rows,
                     output: at(&output),
                     residual: residual.as_ref().map_or(0, at),
                 })
@@ -150,7 +157,9 @@ impl Convolution {
             groups,
             input_row: stride.0 * input.row,
             input_step: access.step,
-            input_len: input.len,
+            input,
+            depthwise: vector,
+            blocks: survivors.blocks,
             output,
             residual,
             clamp,
@@ -165,7 +174,7 @@ impl Convolution {
             _ if threads < 2 => return self,
             // Two threads must not write the same pixel.
             Plan::Tiles { tiles, .. } if overlap(tiles, &self.output) => return self,
-            Plan::Tiles { tiles, .. } => tiles.iter().map(|t| t.size.0 * t.size.1).collect(),
+            Plan::Tiles { tiles, .. } => tiles.iter().map(|t| t.rows.len() * t.columns).collect(),
             Plan::Vector { .. } => vec![1],
         };
         let whole = Whole {
@@ -174,7 +183,7 @@ impl Convolution {
             lists: &self.lists,
             groups: self.groups,
             span: self.span,
-            input_bytes: self.input_len * size_of::<f32>(),
+            input_bytes: self.input.len * size_of::<f32>(),
         };
         self.shares = divide(whole, threads, least);
         self
@@ -187,7 +196,8 @@ impl Convolution {
     /// Buffers shorter than those it was made for; a residual where it was made without, or the other way round; a smaller team
     /// than it was divided for.
     pub fn run(&self, input: &[f32], output: &mut [f32], residual: Option<&[f32]>, next: Option<&Self>, team: Option<&Team>) {
-        assert!(input.len() >= self.input_len && output.len() >= self.output.len);
+        self.assert_input(input);
+        self.assert_output(output);
         assert_eq!(residual.is_some(), self.residual.is_some());
         assert!(residual.zip(self.residual).is_none_or(|(r, v)| r.len() >= v.len));
         let operands = Operands { input: input.as_ptr(), output: output.as_mut_ptr(), residual: residual.map(<[f32]>::as_ptr) };
@@ -207,22 +217,6 @@ impl Convolution {
     /// The operands are as long as those this was made for, the residual is there if it was then, and nobody else reads or writes
     /// meanwhile what the share writes.
     unsafe fn run_share(&self, share: &Share, operands: Operands, next: Option<&[f32]>) {
-        let layer = |next_step| Layer {
-            input_row: self.input_row,
-            input_step: self.input_step,
-            lists: self.lists.as_ptr(),
-            offsets: self.offsets.as_ptr(),
-            weights: self.weights.as_slice().as_ptr(),
-            bias: self.bias.as_slice().as_ptr(),
-            output_row: self.output.row,
-            output_block: self.output.block,
-            residual_row: self.residual.map_or(0, |r| r.row),
-            residual_block: self.residual.map_or(0, |r| r.block),
-            low: self.clamp.low,
-            high: self.clamp.high,
-            slope: self.clamp.slope,
-            next_step,
-        };
         let Operands { input, output, residual } = operands;
         let added = |at: usize| residual.map_or(std::ptr::null(), |r| r.wrapping_add(at));
         let part = |first: usize, last: usize| Groups { first: first as u32, last: last as u32 };
@@ -238,7 +232,7 @@ impl Convolution {
                     // Of nothing wanted, a place that is there: asking for pages that are not costs time.
                     let mut ahead = if wanted.is_empty() { self.weights.as_slice().as_ptr() } else { wanted.as_ptr() };
                     let ahead_per_pass = chunk.survivors * next_step / passes;
-                    let whole = layer(next_step);
+                    let whole = self.layer(next_step);
                     let groups = part(chunk.first, chunk.last);
                     for t in tiles {
                         let (x, y) = (input.wrapping_add(t.input), output.wrapping_add(t.output));
@@ -266,14 +260,100 @@ impl Convolution {
                 let (x, y) = (input.wrapping_add(*from), output.wrapping_add(*to));
                 for chunk in &share.chunks {
                     // SAFETY: as above, for the one output pixel there is.
-                    unsafe { kernel(&layer(0), x, y, added(*residual), part(chunk.first, chunk.last), std::ptr::null()) }
+                    unsafe { kernel(&self.layer(0), x, y, added(*residual), part(chunk.first, chunk.last), std::ptr::null()) }
                 }
             }
         }
     }
 }
 
+/// Parts of the work.
 impl Convolution {
+    /// What kernels are told of it.
+    fn layer(&self, next_step: usize) -> Layer {
+        Layer {
+            input_row: self.input_row,
+            input_step: self.input_step,
+            lists: self.lists.as_ptr(),
+            offsets: self.offsets.as_ptr(),
+            weights: self.weights.as_slice().as_ptr(),
+            bias: self.bias.as_slice().as_ptr(),
+            output_row: self.output.row,
+            output_block: self.output.block,
+            residual_row: self.residual.map_or(0, |r| r.row),
+            residual_block: self.residual.map_or(0, |r| r.block),
+            low: self.clamp.low,
+            high: self.clamp.high,
+            slope: self.clamp.slope,
+            next_step,
+        }
+    }
+
+    /// The tiles, if they are computed one after the other in one pass over the channels.
+    pub(super) fn single_pass(&self) -> Option<&[Placed]> {
+        match &self.plan {
+            Plan::Tiles { tiles, passes: 1, .. } => Some(tiles),
+            _ => None,
+        }
+    }
+
+    /// Computes some tiles for some groups of filter blocks.
+    ///
+    /// # Safety
+    /// There is one pass and no residual. Pointers are to the first elements of buffers as [`Convolution::run`] takes them, at least as far
+    /// as these tiles and groups read and write.
+    pub(super) unsafe fn run_tiles(&self, tiles: Range<usize>, groups: Groups, input: *const f32, output: *mut f32) {
+        let layer = self.layer(0);
+        let Some(all) = self.single_pass() else { return };
+        for t in &all[tiles] {
+            let ahead = self.weights.as_slice().as_ptr();
+            // SAFETY: of the caller; `new` checked every access within such buffers.
+            unsafe { (t.kernel)(&layer, input.wrapping_add(t.input), output.wrapping_add(t.output), std::ptr::null(), groups, ahead) }
+        }
+    }
+
+    /// # Panics
+    /// It is shorter than those it was made for.
+    pub(super) fn assert_input(&self, input: &[f32]) {
+        assert!(input.len() >= self.input.len);
+    }
+
+    /// # Panics
+    /// It is shorter than those it was made for.
+    pub(super) fn assert_output(&self, output: &[f32]) {
+        assert!(output.len() >= self.output.len);
+    }
+
+    /// Where it reads.
+    pub(super) fn input_view(&self) -> &View {
+        &self.input
+    }
+
+    /// Where it writes.
+    pub(super) fn output_view(&self) -> &View {
+        &self.output
+    }
+
+    /// Something is added to its result.
+    pub(super) fn has_residual(&self) -> bool {
+        self.residual.is_some()
+    }
+
+    /// Each filter reads its own channel only.
+    pub(super) fn is_depthwise(&self) -> bool {
+        self.depthwise
+    }
+
+    /// Groups of filter blocks.
+    pub(super) fn groups(&self) -> usize {
+        self.groups
+    }
+
+    /// Filter blocks per group.
+    pub(super) fn blocks(&self) -> usize {
+        self.blocks
+    }
+
     /// Those that share `i` needs first.
     fn first_weights(&self, i: usize) -> &[f32] {
         match &self.plan {
@@ -306,7 +386,7 @@ impl Operands {
 /// Whether some pixel of `output` is in two tiles.
 fn overlap(tiles: &[Placed], output: &View) -> bool {
     let mut seen = vec![false; output.len];
-    let mut pixels = tiles.iter().flat_map(|t| (0..t.size.0).flat_map(move |r| (0..t.size.1).map(move |c| (t.output, r, c))));
+    let mut pixels = tiles.iter().flat_map(|t| (0..t.rows.len()).flat_map(move |r| (0..t.columns).map(move |c| (t.output, r, c))));
     pixels.any(|(at, r, c)| std::mem::replace(&mut seen[at + r * output.row + c * output.lanes], true))
 }
 

@@ -25,6 +25,8 @@ pub(crate) trait Lanes: Copy {
     unsafe fn max(self, o: Self) -> Self;
     /// Lane by lane.
     unsafe fn min(self, o: Self) -> Self;
+    /// The bits that both have, lane by lane.
+    unsafe fn and(self, o: Self) -> Self;
     /// Asks for the cache line at `p`, which may lie anywhere.
     #[inline(always)]
     unsafe fn prefetch(p: *const f32) {
@@ -89,6 +91,10 @@ impl Lanes for Plain {
     unsafe fn min(self, o: Self) -> Self {
         self.zip(o, |x, y| if x < y { x } else { y })
     }
+    #[inline(always)]
+    unsafe fn and(self, o: Self) -> Self {
+        self.zip(o, |x, y| f32::from_bits(x.to_bits() & y.to_bits()))
+    }
 }
 
 #[cfg(target_arch = "x86_64")]
@@ -144,6 +150,10 @@ pub(crate) mod x86 {
         unsafe fn min(self, o: Self) -> Self {
             Self(unsafe { _mm512_min_ps(self.0, o.0) })
         }
+        #[inline(always)]
+        unsafe fn and(self, o: Self) -> Self {
+            Self(unsafe { _mm512_castsi512_ps(_mm512_and_si512(_mm512_castps_si512(self.0), _mm512_castps_si512(o.0))) })
+        }
     }
 
     /// Two 256-bit registers.
@@ -198,6 +208,10 @@ pub(crate) mod x86 {
         #[inline(always)]
         unsafe fn min(self, o: Self) -> Self {
             unsafe { Self(_mm256_min_ps(self.0, o.0), _mm256_min_ps(self.1, o.1)) }
+        }
+        #[inline(always)]
+        unsafe fn and(self, o: Self) -> Self {
+            unsafe { Self(_mm256_and_ps(self.0, o.0), _mm256_and_ps(self.1, o.1)) }
         }
     }
 }
@@ -258,6 +272,10 @@ pub(crate) mod arm {
         #[inline(always)]
         unsafe fn min(self, o: Self) -> Self {
             self.each(o, |x, y| unsafe { vminq_f32(x, y) })
+        }
+        #[inline(always)]
+        unsafe fn and(self, o: Self) -> Self {
+            self.each(o, |x, y| unsafe { vreinterpretq_f32_u32(vandq_u32(vreinterpretq_u32_f32(x), vreinterpretq_u32_f32(y))) })
         }
     }
 }

@@ -44,7 +44,7 @@ pub(crate) struct Layer {
 }
 
 /// A range of block groups; in one register.
-#[derive(Clone, Copy)]
+#[derive(Debug, Clone, Copy)]
 #[repr(C)]
 pub(crate) struct Groups {
     /// The first.

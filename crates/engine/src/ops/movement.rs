@@ -1,5 +1,6 @@
 //! Elements that change their place: slices, padding, reshapes, transpositions, joins, and the way in and out of the engine.
 
+use crate::kernels::{Isa, blocks_to_planes, planes_to_blocks};
 use crate::layout::{Extent, LANES, View};
 
 /// Elements at equal distances, copied or filled.
@@ -67,62 +68,55 @@ impl Moves {
     }
 }
 
-/// The extent of a view, as one long row where nothing lies between its rows.
+/// The extent of two views, as one long row where nothing lies between the rows of either.
 #[inline(always)]
-fn joined_rows(view: &View) -> Extent {
-    let e = view.extent;
-    if view.row == e.width * view.lanes { Extent { channels: e.channels, height: 1, width: e.height * e.width } } else { e }
+fn joined_rows(a: &View, b: &View) -> Extent {
+    let e = a.extent;
+    let joined = |v: &View| v.row == e.width * v.lanes;
+    if joined(a) && joined(b) { Extent { channels: e.channels, height: 1, width: e.height * e.width } } else { e }
 }
 
-/// Sixteen rows of at most sixteen elements, turned into columns.
-#[inline(always)]
-fn transpose(rows: &[[f32; LANES]; LANES], columns: &mut [[f32; LANES]]) {
-    for (p, column) in columns.iter_mut().enumerate() {
-        for l in 0..LANES {
-            column[l] = rows[l][p];
-        }
-    }
-}
-
-/// Planes of a user's array into blocks of 16 channels.
-#[inline(always)]
-pub(crate) fn into_blocks(planes: &[f32], output: &mut [f32], to: &View) {
-    let e = joined_rows(to);
-    let mut rows = [[0f32; LANES]; LANES];
+/// Planes into blocks of 16 channels.
+pub(crate) fn into_blocks(isa: Isa, planes: &[f32], from: &View, output: &mut [f32], to: &View) {
+    let e = joined_rows(from, to);
     for b in 0..to.blocks() {
         let channels = LANES.min(e.channels - b * LANES);
-        rows[channels..].iter_mut().for_each(|r| r.fill(0.0));
         for y in 0..e.height {
             for x in (0..e.width).step_by(LANES) {
                 let n = LANES.min(e.width - x);
-                for (l, row) in rows[..channels].iter_mut().enumerate() {
-                    let from = ((b * LANES + l) * e.height + y) * e.width + x;
-                    row[..n].copy_from_slice(&planes[from..from + n]);
-                }
+                let plane = from.base + b * LANES * from.block + y * from.row + x;
                 let at = to.base + b * to.block + y * to.row + x * LANES;
-                transpose(&rows, output[at..at + n * LANES].as_chunks_mut::<LANES>().0);
+                let out = &mut output[at..at + n * LANES];
+                if channels == LANES {
+                    planes_to_blocks(isa, &planes[plane..], from.block, n, out);
+                    continue;
+                }
+                for (p, pixel) in out.as_chunks_mut::<LANES>().0.iter_mut().enumerate() {
+                    pixel.fill(0.0);
+                    pixel[..channels].iter_mut().enumerate().for_each(|(l, v)| *v = planes[plane + l * from.block + p]);
+                }
             }
         }
     }
 }
 
-/// Blocks of 16 channels into planes of a user's array.
-#[inline(always)]
-pub(crate) fn from_blocks(input: &[f32], from: &View, planes: &mut [f32]) {
-    let e = joined_rows(from);
-    let mut pixels = [[0f32; LANES]; LANES];
-    let mut rows = [[0f32; LANES]; LANES];
+/// Blocks of 16 channels into planes.
+pub(crate) fn from_blocks(isa: Isa, input: &[f32], from: &View, planes: &mut [f32], to: &View) {
+    let e = joined_rows(from, to);
     for b in 0..from.blocks() {
         let channels = LANES.min(e.channels - b * LANES);
         for y in 0..e.height {
             for x in (0..e.width).step_by(LANES) {
                 let n = LANES.min(e.width - x);
+                let plane = to.base + b * LANES * to.block + y * to.row + x;
                 let at = from.base + b * from.block + y * from.row + x * LANES;
-                pixels[..n].copy_from_slice(input[at..at + n * LANES].as_chunks::<LANES>().0);
-                transpose(&pixels, &mut rows);
-                for (l, row) in rows[..channels].iter().enumerate() {
-                    let to = ((b * LANES + l) * e.height + y) * e.width + x;
-                    planes[to..to + n].copy_from_slice(&row[..n]);
+                let pixels = &input[at..at + n * LANES];
+                if channels == LANES {
+                    blocks_to_planes(isa, pixels, n, &mut planes[plane..], to.block);
+                    continue;
+                }
+                for (p, pixel) in pixels.as_chunks::<LANES>().0.iter().enumerate() {
+                    pixel[..channels].iter().enumerate().for_each(|(l, v)| planes[plane + l * to.block + p] = *v);
                 }
             }
         }

@@ -7,7 +7,7 @@ use super::build::{Builder, float, int, ints, text};
 /// A random network: an image or a vector, some blocks of the kinds that convolutional networks are made of, a head.
 pub fn network(seed: u64) -> Builder {
     let mut b = Builder::new(seed);
-    let size = [1, 2, 5, 7, 9, 12][b.random.below(6)];
+    let size = [1, 2, 5, 7, 9, 12, 18][b.random.below(7)];
     let wide = size + b.random.below(5);
     let channels = b.random.pick(&[1, 3, 3, 7, 16, 20, 33]);
     let mut x = b.input("image", &[1, channels, size, wide]);
