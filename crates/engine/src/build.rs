@@ -1,8 +1,10 @@
 //! From steps to something that runs: kernels chosen, weights packed, memory placed.
 
+use std::sync::Arc;
+
 use crate::engine::{Compiled, Layer, Output, Task, Work};
 use crate::error::{Error, Result};
-use crate::kernels::{Access, Buffer, Convolution, Geometry, Isa, Pair, PlanarConvolution, channels_per_pass};
+use crate::kernels::{Access, Buffer, Convolution, Geometry, Isa, Pair, PlanarConvolution, Team, channels_per_pass};
 use crate::layout::{LANES, View};
 use crate::layouts::{choose_layouts, planar_filters};
 use crate::lower::ELSEWHERE;
@@ -15,8 +17,14 @@ use crate::strides::split_strides;
 use crate::survivors::{Survivors, Taps};
 use crate::tiling::cover;
 
+/// Multiply-adds of 16 that are worth the time of handing them to a thread: a few microseconds of them.
+const WORTH_A_THREAD: usize = 8192;
+
 /// Makes `network` ready to run with the kernels of `isa`.
-pub(crate) fn build(mut network: Network, isa: Isa) -> Result<Compiled> {
+///
+/// The work of a convolution is divided among the threads of `team`.
+pub(crate) fn build(mut network: Network, isa: Isa, team: Option<Arc<Team>>) -> Result<Compiled> {
+    let threads = team.as_deref().map_or(1, Team::threads);
     split_strides(&mut network);
     let planar = choose_layouts(&mut network, isa);
     join_pairs(&mut network, &planar);
@@ -39,6 +47,10 @@ pub(crate) fn build(mut network: Network, isa: Isa) -> Result<Compiled> {
             }
             Operation::Conv(conv) => {
                 let (work, share) = convolution(isa, step, conv, &inputs, view)?;
+                let work = match work {
+                    Work::Convolution(c) => Work::Convolution(Box::new(c.divided(threads, WORTH_A_THREAD))),
+                    other => other,
+                };
                 kept = Some(share);
                 vec![(work, inputs)]
             }
@@ -95,7 +107,7 @@ pub(crate) fn build(mut network: Network, isa: Isa) -> Result<Compiled> {
         })
         .collect();
     let output_ports = network.outputs.into_iter().map(|(p, _)| p).collect();
-    Ok(Compiled { isa, buffers, tasks, layers, input_ports: network.inputs, inputs, output_ports, outputs })
+    Ok(Compiled { isa, team, buffers, tasks, layers, input_ports: network.inputs, inputs, output_ports, outputs })
 }
 
 /// Copies of the parts that were not computed in place.

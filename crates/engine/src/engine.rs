@@ -1,24 +1,27 @@
 //! Compiling a model and running it.
 
-use graph::{InputShapes, Model};
+use std::sync::Arc;
+
+use graph::{InputShapes, Model, NodeId};
 
 use crate::build::build;
 use crate::error::{Error, Result};
-use crate::kernels::{Buffer, Clamp, Convolution, Isa, Pair, PlanarConvolution, accelerate};
+use crate::kernels::{Buffer, Clamp, Convolution, Isa, Pair, PlanarConvolution, Team, accelerate};
 use crate::layout::View;
-use crate::lower::lower;
+use crate::lower::{lower, refused};
 use crate::network::Port;
 use crate::ops::{self, Arithmetic, Function, Moves, Pooling};
 
 /// Compiles models for one instruction set.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone)]
 pub struct Engine {
     isa: Isa,
+    team: Option<Arc<Team>>,
 }
 
 impl Default for Engine {
     fn default() -> Self {
-        Self { isa: Isa::best() }
+        Self { isa: Isa::best(), team: None }
     }
 }
 
@@ -35,10 +38,22 @@ impl Engine {
     pub fn with_isa(isa: Isa) -> Result<Self> {
         let available = Isa::available();
         if available.contains(&isa) {
-            return Ok(Self { isa });
+            return Ok(Self { isa, team: None });
         }
         let available = available.iter().map(|i| i.name()).collect::<Vec<_>>().join(", ");
         Err(Error::Isa { isa: isa.name(), available })
+    }
+
+    /// The same with convolutions divided among `threads` threads, the one that calls [`Compiled::run`] included. They are
+    /// started now, on the cores this thread may use, and serve all models of this engine and its clones in turn. Results do not
+    /// depend on how many there are.
+    ///
+    /// # Errors
+    /// The system refuses a thread.
+    pub fn with_threads(self, threads: usize) -> Result<Self> {
+        let team = if threads > 1 { Some(Team::new(threads)) } else { None };
+        let team = team.transpose().map_err(|e| Error::Threads { threads, cause: e.to_string() })?;
+        Ok(Self { team: team.map(Arc::new), ..self })
     }
 
     /// The kernels in use.
@@ -53,7 +68,16 @@ impl Engine {
     /// A graph that is not sound, shapes that are not given, a batch other than 1; a node that there is no kernel for, with what
     /// to use instead.
     pub fn compile(&self, model: &Model, shapes: &InputShapes) -> Result<Compiled> {
-        build(lower(model, shapes)?, self.isa)
+        build(lower(model, shapes)?, self.isa, self.team.clone())
+    }
+
+    /// The nodes of `model` that [`Engine::compile`] would refuse on inputs of `shapes`, each with the reason. What is left can
+    /// be compiled as models of its own whose inputs are the results of these nodes.
+    ///
+    /// # Errors
+    /// A graph that is not sound, shapes that are not given.
+    pub fn refused(&self, model: &Model, shapes: &InputShapes) -> Result<Vec<(NodeId, Error)>> {
+        refused(model, shapes)
     }
 }
 
@@ -125,6 +149,7 @@ pub struct Layer {
 #[derive(Debug, Clone)]
 pub struct Compiled {
     pub(crate) isa: Isa,
+    pub(crate) team: Option<Arc<Team>>,
     pub(crate) buffers: Vec<Buffer>,
     pub(crate) tasks: Vec<Task>,
     pub(crate) layers: Vec<Layer>,
@@ -178,6 +203,14 @@ impl Compiled {
         Ok(())
     }
 
+    /// Elements of input `i`, row-major in the shape of its port, to be written before a run; a run leaves them as they are.
+    ///
+    /// # Panics
+    /// There is no input `i`.
+    pub fn input_mut(&mut self, i: usize) -> &mut [f32] {
+        &mut self.inputs[i]
+    }
+
     /// Runs all steps on what [`Compiled::set_input`] put there.
     pub fn run(&mut self) {
         for i in 0..self.tasks.len() {
@@ -198,7 +231,8 @@ impl Compiled {
         let mut middle = task.middle.map(|m| std::mem::take(&mut self.buffers[m])).unwrap_or_default();
         let next = self.tasks[i + 1..].iter().find_map(|t| if let Work::Convolution(c) = &t.work { Some(&**c) } else { None });
         let scratch = middle.as_mut_slice();
-        execute(self.isa, task, next, to, &self.buffers, &self.inputs, scratch, output.as_mut_slice());
+        let on = (self.isa, self.team.as_deref());
+        execute(on, task, next, to, &self.buffers, &self.inputs, scratch, output.as_mut_slice());
         self.buffers[*at] = output;
         if let Some(m) = task.middle {
             self.buffers[m] = middle;
@@ -224,7 +258,7 @@ impl Compiled {
 
 #[allow(clippy::too_many_arguments)]
 fn execute(
-    isa: Isa,
+    (isa, team): (Isa, Option<&Team>),
     task: &Task,
     next: Option<&Convolution>,
     to: &View,
@@ -243,7 +277,7 @@ fn execute(
             let x = &inputs[*input];
             ops::into_blocks(isa, x, &View::plain(to.extent), output, to);
         }
-        Work::Convolution(c) => c.run(operand(0).0, output, task.inputs.get(1).map(|(b, _)| buffers[*b].as_slice()), next),
+        Work::Convolution(c) => c.run(operand(0).0, output, task.inputs.get(1).map(|(b, _)| buffers[*b].as_slice()), next, team),
         Work::Planar(c) => c.run(operand(0).0, output, task.inputs.get(1).map(|(b, _)| buffers[*b].as_slice())),
         Work::Pair(p) => p.run(operand(0).0, middle, output),
         Work::Reorder => {

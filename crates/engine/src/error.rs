@@ -39,6 +39,14 @@ pub enum Error {
         /// Those that can run.
         available: String,
     },
+    /// The threads that were asked for cannot be had.
+    #[error("{threads} threads cannot be started: {cause}; ask for fewer")]
+    Threads {
+        /// How many.
+        threads: usize,
+        /// What the system said.
+        cause: String,
+    },
     /// Data fed to a network do not fit its input.
     #[error("input `{name}`: {reason}; the inputs are: {inputs}")]
     Input {

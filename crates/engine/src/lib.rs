@@ -32,5 +32,5 @@ pub const VERSION: &str = concat!(env!("CARGO_PKG_VERSION"), "+", env!("SECATEUR
 
 pub use engine::{Compiled, Engine, Layer};
 pub use error::{Error, Result};
-pub use kernels::{Isa, peak_operations};
+pub use kernels::{Isa, empty_job, peak_operations};
 pub use network::Port;

@@ -3,8 +3,10 @@
 use std::ops::Range;
 
 use super::buffer::Buffer;
-use super::order::{Chunk, Order};
+use super::order::Order;
+use super::shares::{Share, Whole, divide};
 use super::table::{Access, Isa, kernel};
+use super::team::Team;
 use super::tile::{Groups, Layer, List, TileKernel};
 use super::vector::vector_kernel;
 use crate::layout::{LANES, View};
@@ -48,6 +50,7 @@ pub(super) struct Placed {
     kernel: TileKernel,
     /// Rows of the result.
     pub rows: Range<usize>,
+    columns: usize,
     input: usize,
     output: usize,
     residual: usize,
@@ -57,7 +60,6 @@ pub(super) struct Placed {
 enum Plan {
     Tiles {
         tiles: Vec<Placed>,
-        chunks: Vec<Chunk>,
         passes: usize,
     },
     /// One output pixel.
@@ -73,6 +75,10 @@ enum Plan {
 #[derive(Debug, Clone)]
 pub(crate) struct Convolution {
     plan: Plan,
+    /// One per thread.
+    shares: Vec<Share>,
+    /// Weights per survivor.
+    span: usize,
     lists: Vec<List>,
     offsets: Vec<u32>,
     weights: Buffer,
@@ -128,18 +134,22 @@ impl Convolution {
                 let at = |v: &View| v.base + t.y * v.row + t.x * v.lanes;
                 inside.then_some(Placed {
                     kernel: kernel(isa, access, t.shape)?,
+                    columns: t.shape.columns,
                     input: base + t.y * stride.0 * input.row + t.x * access.step,
                     rows: t.y..t.y + t.shape.rows,
                     output: at(&output),
                     residual: residual.as_ref().map_or(0, at),
                 })
             };
-            Plan::Tiles { tiles: tiles.iter().map(place).collect::<Option<_>>()?, chunks: order.chunks, passes: order.passes }
+            Plan::Tiles { tiles: tiles.iter().map(place).collect::<Option<_>>()?, passes: order.passes }
         };
         let mut padded = bias.to_vec();
         padded.resize(blocks * LANES, 0.0);
+        let tiles = if let Plan::Tiles { tiles, .. } = &plan { tiles.len() } else { 1 };
         Some(Self {
             plan,
+            shares: vec![Share { tiles: 0..tiles, chunks: order.chunks }],
+            span: LANES * survivors.blocks,
             lists: order.lists,
             offsets: survivors.offsets.clone(),
             weights: Buffer::from_slice(&order.weights),
@@ -156,24 +166,67 @@ impl Convolution {
         })
     }
 
-    /// Computes the result. Meanwhile the first weights of the `next` convolution are asked for.
+    /// Divides the work among at most `threads` threads, each with at least `least` multiply-adds of 16. The result stays the
+    /// same, bit for bit.
+    #[must_use]
+    pub fn divided(mut self, threads: usize, least: usize) -> Self {
+        let pixels: Vec<usize> = match &self.plan {
+            _ if threads < 2 => return self,
+            // Two threads must not write the same pixel.
+            Plan::Tiles { tiles, .. } if overlap(tiles, &self.output) => return self,
+            Plan::Tiles { tiles, .. } => tiles.iter().map(|t| t.rows.len() * t.columns).collect(),
+            Plan::Vector { .. } => vec![1],
+        };
+        let whole = Whole {
+            pixels: &pixels,
+            chunks: &self.shares[0].chunks,
+            lists: &self.lists,
+            groups: self.groups,
+            span: self.span,
+            input_bytes: self.input.len * size_of::<f32>(),
+        };
+        self.shares = divide(whole, threads, least);
+        self
+    }
+
+    /// Computes the result, with as many threads as it was divided for. Meanwhile the first weights of the `next` convolution are
+    /// asked for.
     ///
     /// # Panics
-    /// Buffers shorter than those it was made for; a residual where it was made without, or the other way round.
-    pub fn run(&self, input: &[f32], output: &mut [f32], residual: Option<&[f32]>, next: Option<&Self>) {
+    /// Buffers shorter than those it was made for; a residual where it was made without, or the other way round; a smaller team
+    /// than it was divided for.
+    pub fn run(&self, input: &[f32], output: &mut [f32], residual: Option<&[f32]>, next: Option<&Self>, team: Option<&Team>) {
         self.assert_input(input);
         self.assert_output(output);
         assert_eq!(residual.is_some(), self.residual.is_some());
         assert!(residual.zip(self.residual).is_none_or(|(r, v)| r.len() >= v.len));
-        let (input, output) = (input.as_ptr(), output.as_mut_ptr());
-        let added = |at: usize| residual.map_or(std::ptr::null(), |r| r.as_ptr().wrapping_add(at));
+        let operands = Operands { input: input.as_ptr(), output: output.as_mut_ptr(), residual: residual.map(<[f32]>::as_ptr) };
+        // SAFETY: the lengths were just checked, and the slices are borrowed until all shares are done. No two shares write the
+        // same element: they differ in filters, or in tiles, which do not overlap where there is more than one share.
+        let share = |i: usize| unsafe { self.run_share(&self.shares[i], operands.get(), next.map(|n| n.first_weights(i))) };
+        match (self.shares.len(), team) {
+            (1, _) => share(0),
+            (n, Some(team)) => team.run(n, share),
+            (n, None) => (0..n).for_each(share),
+        }
+    }
+
+    /// Computes one share of the result.
+    ///
+    /// # Safety
+    /// The operands are as long as those this was made for, the residual is there if it was then, and nobody else reads or writes
+    /// meanwhile what the share writes.
+    unsafe fn run_share(&self, share: &Share, operands: Operands, next: Option<&[f32]>) {
+        let Operands { input, output, residual } = operands;
+        let added = |at: usize| residual.map_or(std::ptr::null(), |r| r.wrapping_add(at));
         let part = |first: usize, last: usize| Groups { first: first as u32, last: last as u32 };
         match &self.plan {
-            Plan::Tiles { tiles, chunks, passes } => {
-                for (c, chunk) in chunks.iter().enumerate() {
-                    let wanted = match chunks.get(c + 1) {
+            Plan::Tiles { tiles, passes } => {
+                let tiles = &tiles[share.tiles.clone()];
+                for (c, chunk) in share.chunks.iter().enumerate() {
+                    let wanted = match share.chunks.get(c + 1) {
                         Some(n) => &self.weights.as_slice()[n.start..n.end],
-                        None => next.map_or(&[][..], Self::first_weights),
+                        None => next.unwrap_or_default(),
                     };
                     let next_step = size_of_val(wanted).div_ceil((chunk.survivors * tiles.len()).max(1)).min(128);
                     // Of nothing wanted, a place that is there: asking for pages that are not costs time.
@@ -194,7 +247,7 @@ impl Convolution {
                                 plus = std::ptr::null();
                             }
                             // SAFETY: the CPU has the instruction set and the largest input, output and residual element of any
-                            // tile lies in its buffer: `new` checked both, and the lengths of the buffers were checked above. There
+                            // tile lies in its buffer: `new` checked both, and the caller vouches for the buffers. There
                             // are lists for every pass, and they lie within offsets and weights; `bias` was filled up to whole
                             // groups.
                             unsafe { (t.kernel)(&layer, x, y, plus, groups, ahead) }
@@ -205,8 +258,10 @@ impl Convolution {
             }
             Plan::Vector { kernel, input: from, output: to, residual } => {
                 let (x, y) = (input.wrapping_add(*from), output.wrapping_add(*to));
-                // SAFETY: as above, for the one output pixel there is.
-                unsafe { kernel(&self.layer(0), x, y, added(*residual), part(0, self.groups), std::ptr::null()) }
+                for chunk in &share.chunks {
+                    // SAFETY: as above, for the one output pixel there is.
+                    unsafe { kernel(&self.layer(0), x, y, added(*residual), part(chunk.first, chunk.last), std::ptr::null()) }
+                }
             }
         }
     }
@@ -299,13 +354,40 @@ impl Convolution {
         self.blocks
     }
 
-    /// Those that are needed first.
-    fn first_weights(&self) -> &[f32] {
+    /// Those that share `i` needs first.
+    fn first_weights(&self, i: usize) -> &[f32] {
         match &self.plan {
-            Plan::Tiles { chunks, .. } => chunks.first().map_or(&[], |c| &self.weights.as_slice()[c.start..c.end]),
+            Plan::Tiles { .. } => {
+                self.shares.get(i).and_then(|s| s.chunks.first()).map_or(&[], |c| &self.weights.as_slice()[c.start..c.end])
+            }
             Plan::Vector { .. } => &[],
         }
     }
+}
+
+/// Where a convolution reads and writes in one run.
+#[derive(Clone, Copy)]
+struct Operands {
+    input: *const f32,
+    output: *mut f32,
+    residual: Option<*const f32>,
+}
+
+// SAFETY: addresses alone; what is done with them is the business of `Convolution::run_share`.
+unsafe impl Sync for Operands {}
+
+impl Operands {
+    /// Itself: a closure that calls this captures all of it, and not the addresses one by one.
+    fn get(&self) -> Self {
+        *self
+    }
+}
+
+/// Whether some pixel of `output` is in two tiles.
+fn overlap(tiles: &[Placed], output: &View) -> bool {
+    let mut seen = vec![false; output.len];
+    let mut pixels = tiles.iter().flat_map(|t| (0..t.rows.len()).flat_map(move |r| (0..t.columns).map(move |c| (t.output, r, c))));
+    pixels.any(|(at, r, c)| std::mem::replace(&mut seen[at + r * output.row + c * output.lanes], true))
 }
 
 /// Whether the survivors are of a depthwise convolution, whose 16 weights meet 16 channels.

@@ -13,7 +13,9 @@ mod pair;
 mod peak;
 mod planar;
 mod strips;
+mod shares;
 mod table;
+mod team;
 mod tile;
 mod transpose;
 mod vector;
@@ -27,6 +29,8 @@ pub(crate) use planar::{SUBSETS, SortedList, strip_kernel};
 pub(crate) use strips::{PlanarConvolution, channels_per_pass};
 pub use table::Isa;
 pub(crate) use table::{Access, Shape, kernel as tile_kernel};
+pub(crate) use team::Team;
+pub use team::empty_job;
 pub(crate) use tile::List;
 pub(crate) use transpose::{blocks_to_planes, planes_to_blocks};
 

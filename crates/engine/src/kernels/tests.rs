@@ -156,7 +156,15 @@ impl Case {
         let mut to = Buffer::zeros(output.len);
         let mark = 12345.0;
         to.as_mut_slice().fill(mark);
-        convolution.run(from.as_slice(), to.as_mut_slice(), self.residual.then(|| plus.as_slice()), None);
+        let residual = self.residual.then(|| plus.as_slice());
+        convolution.run(from.as_slice(), to.as_mut_slice(), residual, None, None);
+        // In shares, by as many threads or one after the other, every bit is the same.
+        for threads in [2, 3, 7] {
+            let mut shared = Buffer::zeros(to.as_slice().len());
+            shared.as_mut_slice().fill(mark);
+            convolution.clone().divided(threads, 0).run(from.as_slice(), shared.as_mut_slice(), residual, None, None);
+            assert!(shared.as_slice().iter().zip(to.as_slice()).all(|(a, b)| a.to_bits() == b.to_bits()), "{threads} {self:?}");
+        }
         let mut written = 0;
         for c in 0..out.channels {
             for y in 0..out.height {

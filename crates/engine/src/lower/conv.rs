@@ -6,7 +6,7 @@ use graph::{Node, ValueId};
 use super::{Deferred, Lowering};
 use crate::error::Result;
 use crate::layout::Extent;
-use crate::network::{Conv, Operation};
+use crate::network::{Conv, Operation, TensorId};
 use crate::survivors::Weights;
 
 impl Lowering<'_> {
@@ -39,13 +39,13 @@ impl Lowering<'_> {
             pad = (pad.0 + top, pad.1 + left);
             input = p.input(0).unwrap_or(x);
         }
+        let input = self.tensor(input)?;
         let tail = self.tail(y, &mut values, &mut bias);
         let conv = Conv { weights: Weights { shape, values, bias, group: op.group }, stride, dilation, pad, clamp: tail.clamp };
         self.layer(node, conv, input, tail)
     }
 
-    fn layer(&mut self, node: &Node, conv: Conv, input: ValueId, tail: super::fold::Tail) -> Result<()> {
-        let input = self.tensor(input)?;
+    fn layer(&mut self, node: &Node, conv: Conv, input: TensorId, tail: super::fold::Tail) -> Result<()> {
         let mut operators = vec![node.op.name().to_owned()];
         operators.extend(tail.operators);
         let operation = Operation::Conv(Box::new(conv));
@@ -99,6 +99,7 @@ impl Lowering<'_> {
             (input, kernel) = (Some(from), (e.height, e.width));
         }
         let Some(input) = input else { return self.unsupported(node, "it has no operand") };
+        let input = self.tensor(input)?;
         let shape = [bias.len(), k / (kernel.0 * kernel.1), kernel.0, kernel.1];
         let tail = self.tail(y, &mut values, &mut bias);
         let weights = Weights { shape, values, bias, group: 1 };

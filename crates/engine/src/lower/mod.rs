@@ -9,6 +9,7 @@ mod pool;
 use std::collections::{HashMap, HashSet};
 
 use graph::ops::{Binary, Op, Unary};
+use graph::proto::tensor_proto::DataType;
 use graph::{Facts, Graph, Inference, InputShapes, Model, Node, NodeId, Tensor, ValueId};
 
 use crate::error::{Error, Result};
@@ -22,22 +23,37 @@ pub(crate) const ELSEWHERE: &str = "run this model with ONNX Runtime (`--target 
 pub(crate) fn lower(model: &Model, shapes: &InputShapes) -> Result<Network> {
     let graph = Graph::new(model)?;
     let facts = Facts::infer(model, &graph, shapes)?;
-    let mut l = Lowering {
-        model,
-        graph: &graph,
-        facts: &facts,
-        network: Network::default(),
-        tensors: HashMap::new(),
-        absorbed: HashSet::new(),
-        deferred: HashMap::new(),
-    };
-    l.inputs()?;
+    let mut l = Lowering::new(model, &graph, &facts);
+    for (i, &v) in graph.inputs.iter().enumerate() {
+        l.input(i, v)?;
+    }
     for node in &graph.nodes {
         l.node(node)?;
     }
     l.outputs()?;
     l.network.remove_dead();
     Ok(l.network)
+}
+
+/// The nodes that [`lower`] would refuse if the results of those before them were there all the same.
+pub(crate) fn refused(model: &Model, shapes: &InputShapes) -> Result<Vec<(NodeId, Error)>> {
+    let graph = Graph::new(model)?;
+    let facts = Facts::infer(model, &graph, shapes)?;
+    let mut l = Lowering::new(model, &graph, &facts);
+    for (i, &v) in graph.inputs.iter().enumerate() {
+        // An input that the engine cannot hold is an obstacle to the nodes that read it only.
+        let _ = l.input(i, v);
+    }
+    let mut refused = Vec::new();
+    for node in &graph.nodes {
+        if let Err(e) = l.node(node) {
+            refused.push((node.id, e));
+            for &v in node.outputs.iter().flatten() {
+                let _ = l.define(v);
+            }
+        }
+    }
+    Ok(refused)
 }
 
 /// The state of one pass over the nodes.
@@ -64,18 +80,26 @@ struct Deferred {
 }
 
 impl<'a> Lowering<'a> {
-    fn inputs(&mut self) -> Result<()> {
-        for (i, &v) in self.graph.inputs.iter().enumerate() {
-            let name = self.graph.value(v).name.clone();
-            let shape = self.facts.need_shape(self.graph, v)?.to_vec();
-            let used = !self.graph.value(v).consumers.is_empty();
-            self.network.inputs.push(Port { name: name.clone(), shape });
-            if used {
-                let extent = self.extent(v)?;
-                let output = self.network.tensor(extent);
-                self.push(name, vec![], Operation::Load(i), vec![], output);
-                self.tensors.insert(v, output);
-            }
+    fn new(model: &'a Model, graph: &'a Graph, facts: &'a Facts) -> Self {
+        Self {
+            model,
+            graph,
+            facts,
+            network: Network::default(),
+            tensors: HashMap::new(),
+            absorbed: HashSet::new(),
+            deferred: HashMap::new(),
+        }
+    }
+
+    fn input(&mut self, i: usize, v: ValueId) -> Result<()> {
+        let name = self.graph.value(v).name.clone();
+        let shape = self.facts.need_shape(self.graph, v)?.to_vec();
+        let used = !self.graph.value(v).consumers.is_empty();
+        self.network.inputs.push(Port { name: name.clone(), shape });
+        if used {
+            let output = self.define(v)?;
+            self.push(name, vec![], Operation::Load(i), vec![], output);
         }
         Ok(())
     }
@@ -197,7 +221,11 @@ impl<'a> Lowering<'a> {
         }
         let name = self.graph.value(v).name.clone();
         let fail = |reason: &str| Error::Value { value: name.clone(), reason: reason.into(), remedy: ELSEWHERE.into() };
-        let constant = self.facts.constant(v).ok_or_else(|| fail("it is needed before it is computed"))?;
+        let Some(constant) = self.facts.constant(v) else {
+            // Not computed because the engine has no place for it, perhaps.
+            self.extent(v)?;
+            return Err(fail("it is needed before it is computed"));
+        };
         let values = constant.to_f32().ok_or_else(|| fail("the engine computes in f32, and this is not a floating type"))?;
         let output = self.define(v)?;
         self.push(name, vec![], Operation::Constant(values), vec![], output);
@@ -207,10 +235,14 @@ impl<'a> Lowering<'a> {
     /// The extent of `v`.
     fn extent(&self, v: ValueId) -> Result<Extent> {
         let shape = self.facts.need_shape(self.graph, v)?;
-        Extent::of(shape).ok_or_else(|| Error::Value {
-            value: self.graph.value(v).name.clone(),
-            reason: format!("the engine runs activations of shape [1, C], [1, C, W] or [1, C, H, W], this one is {shape:?}"),
-            remedy: format!("set the batch to 1, or {ELSEWHERE}"),
+        let fail = |reason, remedy| Error::Value { value: self.graph.value(v).name.clone(), reason, remedy };
+        let dtype = self.facts.get(v).map_or(DataType::Float, |f| f.dtype);
+        if dtype != DataType::Float {
+            return Err(fail(format!("the engine computes in f32, this is {}", dtype.as_str_name()), ELSEWHERE.to_owned()));
+        }
+        Extent::of(shape).ok_or_else(|| {
+            let reason = format!("the engine runs activations of shape [1, C], [1, C, W] or [1, C, H, W], this one is {shape:?}");
+            fail(reason, format!("set the batch to 1, or {ELSEWHERE}"))
         })
     }
 

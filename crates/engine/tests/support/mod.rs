@@ -1,7 +1,8 @@
-//! What the tests of this crate share.
+//! What the tests of this crate share; those of `latency` use the random networks, too.
 #![allow(dead_code, clippy::unwrap_used)]
 
 pub mod build;
+pub mod networks;
 pub mod reference;
 
 /// A small generator of pseudo-random numbers (xorshift64*), so that tests depend on nothing else.
