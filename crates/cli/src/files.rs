@@ -4,6 +4,7 @@ use std::path::{Path, PathBuf};
 
 use graph::{InputShapes, Model};
 
+use crate::arguments::ShapeArgs;
 use crate::failure::{Failure, Result};
 
 /// Reads a model.
@@ -32,6 +33,21 @@ pub fn must_be_new(path: &Path) -> Result<()> {
         Some(folder) if !folder.is_dir() => Err(Failure::at(folder, "there is no such folder; make it first")),
         _ => Ok(()),
     }
+}
+
+/// A model as a runtime takes it, at the sizes given.
+///
+/// # Errors
+/// As [`load_model`]; a dimension that is not given.
+pub fn model_bytes(path: &Path, given: &ShapeArgs) -> Result<latency::ModelBytes> {
+    let name = path.display().to_string();
+    let mut bytes = secateur::model_bytes(&name, &load_model(path)?, given.batch as usize)?;
+    for shape in &given.shape {
+        if let Some(input) = bytes.inputs.iter_mut().find(|i| i.name == shape.0) {
+            input.shape.clone_from(&shape.1);
+        }
+    }
+    Ok(bytes)
 }
 
 /// How this program is started again to measure in a process of its own.

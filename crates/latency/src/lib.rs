@@ -45,7 +45,7 @@ mod timing;
 mod tract;
 mod worker;
 
-pub use self::engine::EngineRuntime;
+pub use self::engine::{EngineRuntime, Place, PlacedNode, Placement};
 pub use affinity::{Pinned, allowed_cores};
 pub use command::{CommandRuntime, LatencyReading, Unit};
 pub use comparison::{Comparison, NoiseFloor, ProcessRounds, compare, compare_candidates, rounds_in_this_process, self_test};

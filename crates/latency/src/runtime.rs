@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 
 use serde::{Deserialize, Serialize};
 
+use crate::engine::Placement;
 use crate::error::Error;
 use crate::model::ModelBytes;
 use crate::tensor::Tensor;
@@ -23,6 +24,16 @@ pub trait Runtime: Send {
     /// [`Error::NotOnnx`].
     fn model_key(&self, model: &ModelBytes) -> Result<String, Error> {
         model.structure_key()
+    }
+
+    /// Which node of `model` runs where, for runtimes that pass some on to another; `None` for those that run all themselves or
+    /// do not say.
+    ///
+    /// # Errors
+    /// As [`Runtime::prepare`].
+    fn placement(&self, model: &ModelBytes) -> Result<Option<Placement>, Error> {
+        let _ = model;
+        Ok(None)
     }
 
     /// Loads `model`, binds seeded inputs of the shapes it names and runs it once.

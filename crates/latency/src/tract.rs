@@ -16,7 +16,7 @@ use crate::target::{Optimization, TargetOptions};
 use crate::tensor::{Tensor, TensorData, check_inputs, seeded_inputs};
 
 /// Version of the embedded runtime this crate is built with.
-const VERSION: &str = "0.23.9";
+pub(crate) const VERSION: &str = "0.23.9";
 
 /// The `tract` runtime.
 #[derive(Debug, Clone)]
@@ -68,6 +68,34 @@ impl Runtime for TractRuntime {
     fn prepare(&self, model: &ModelBytes) -> Result<Box<dyn Prepared>, Error> {
         let start = Instant::now();
         let rejected = |cause: String| Error::ModelRejected { runtime: "tract".into(), model: model.name.clone(), cause };
+        let network = TractModel::load(model, self.options.optimization)?;
+        let bound = to_tract(&seeded_inputs(model)).map_err(|e| rejected(format!("{e:#}")))?;
+        let bound = network.ordered(&bound);
+        let affinity = self.options.affinity.clone();
+        let mut prepared = TractPrepared { model: model.clone(), network, bound, affinity, setup_s: 0.0 };
+        prepared.run().map_err(|e| match e {
+            Error::RunFailed { cause, .. } => rejected(format!("its first run failed: {cause}")),
+            other => other,
+        })?;
+        prepared.setup_s = start.elapsed().as_secs_f64();
+        Ok(Box::new(prepared))
+    }
+}
+
+/// A network that tract runs.
+pub(crate) struct TractModel {
+    state: TypedSimpleState,
+    /// Of every input of the graph, its slot in `ModelBytes::inputs`.
+    order: Vec<usize>,
+}
+
+impl TractModel {
+    /// Reads and optimises `model` at the shapes it names.
+    ///
+    /// # Errors
+    /// [`Error::ModelRejected`], [`Error::InputMismatch`].
+    pub(crate) fn load(model: &ModelBytes, level: Optimization) -> Result<Self, Error> {
+        let rejected = |cause: String| Error::ModelRejected { runtime: "tract".into(), model: model.name.clone(), cause };
         let mut network = tract_onnx::onnx().model_for_read(&mut Cursor::new(&model.onnx[..])).map_err(|e| rejected(format!("{e:#}")))?;
         let names: Vec<String> = network
             .input_outlets()
@@ -81,22 +109,18 @@ impl Runtime for TractRuntime {
             let fact = InferenceFact::dt_shape(datum_type(spec.dtype), spec.shape.clone());
             network.set_input_fact(position, fact).map_err(|e| rejected(format!("{e:#}")))?;
         }
-        let state = optimised(network, self.options.optimization).map_err(|e| rejected(format!("{e:#}")))?;
-        let bound = to_tract(&seeded_inputs(model)).map_err(|e| rejected(format!("{e:#}")))?;
-        let mut prepared = TractPrepared {
-            model: model.clone(),
-            state,
-            bound: order.iter().map(|&slot| bound[slot].clone()).collect(),
-            order,
-            affinity: self.options.affinity.clone(),
-            setup_s: 0.0,
-        };
-        prepared.run().map_err(|e| match e {
-            Error::RunFailed { cause, .. } => rejected(format!("its first run failed: {cause}")),
-            other => other,
-        })?;
-        prepared.setup_s = start.elapsed().as_secs_f64();
-        Ok(Box::new(prepared))
+        let state = optimised(network, level).map_err(|e| rejected(format!("{e:#}")))?;
+        Ok(Self { state, order })
+    }
+
+    /// `values`, given in the order of `ModelBytes::inputs`, in that of the graph.
+    pub(crate) fn ordered(&self, values: &[TValue]) -> TVec<TValue> {
+        self.order.iter().map(|&slot| values[slot].clone()).collect()
+    }
+
+    /// Runs on values in the order of the graph ([`TractModel::ordered`]).
+    pub(crate) fn run(&mut self, inputs: TVec<TValue>) -> TractResult<TVec<TValue>> {
+        self.state.run(inputs)
     }
 }
 
@@ -142,9 +166,8 @@ fn datum_type(dtype: ElementType) -> DatumType {
 
 struct TractPrepared {
     model: ModelBytes,
-    state: TypedSimpleState,
+    network: TractModel,
     bound: TVec<TValue>,
-    order: Vec<usize>,
     affinity: Option<Vec<usize>>,
     setup_s: f64,
 }
@@ -157,7 +180,7 @@ impl TractPrepared {
 
 impl Prepared for TractPrepared {
     fn run(&mut self) -> Result<(), Error> {
-        match self.state.run(self.bound.clone()) {
+        match self.network.run(self.bound.clone()) {
             Ok(outputs) => {
                 std::hint::black_box(&outputs);
                 Ok(())
@@ -169,8 +192,8 @@ impl Prepared for TractPrepared {
     fn run_with(&mut self, inputs: &[Tensor]) -> Result<Vec<Tensor>, Error> {
         check_inputs(&self.model, inputs)?;
         let values = to_tract(inputs).map_err(|e| self.failed(e))?;
-        let ordered: TVec<TValue> = self.order.iter().map(|&slot| values[slot].clone()).collect();
-        let outputs = self.state.run(ordered).map_err(|e| self.failed(e))?;
+        let ordered = self.network.ordered(&values);
+        let outputs = self.network.run(ordered).map_err(|e| self.failed(e))?;
         outputs.iter().map(|value| from_tract(value).map_err(|e| self.failed(e))).collect()
     }
 
@@ -183,7 +206,8 @@ impl Prepared for TractPrepared {
     }
 }
 
-fn to_tract(inputs: &[Tensor]) -> TractResult<TVec<TValue>> {
+/// `inputs` as tract takes them.
+pub(crate) fn to_tract(inputs: &[Tensor]) -> TractResult<TVec<TValue>> {
     let mut values: TVec<TValue> = tvec![];
     for tensor in inputs {
         let shape = &tensor.shape;
@@ -203,7 +227,8 @@ fn to_tract(inputs: &[Tensor]) -> TractResult<TVec<TValue>> {
     Ok(values)
 }
 
-fn from_tract(value: &TractTensor) -> TractResult<Tensor> {
+/// A result of tract as a plain tensor.
+pub(crate) fn from_tract(value: &TractTensor) -> TractResult<Tensor> {
     fn elements<T: Datum + Copy>(value: &TractTensor) -> TractResult<Vec<T>> {
         Ok(value.try_as_plain_ram()?.as_slice::<T>()?.to_vec())
     }

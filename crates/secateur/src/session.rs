@@ -59,6 +59,9 @@ impl<'a> Session<'a> {
         let target: TargetSpec = settings.target.parse()?;
         let table = settings.table.clone().unwrap_or_else(default_table);
         let mut bench = Bench::open(&target, settings.worker.clone(), &table, settings.latency_batch)?;
+        if let Some(text) = bench.runtime().placement(&bench.bytes("dense", &dense.model)?)?.and_then(|p| p.note()) {
+            observer.event(Event::Note { text });
+        }
         observer.event(Event::Stage { what: "measuring the dense network".into() });
         let measured: latency::Measurement = run.journal.step("dense latency", || bench.absolute(&dense.model))?;
         let dense_s = measured.median_s;

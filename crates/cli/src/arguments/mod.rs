@@ -156,6 +156,9 @@ pub struct ProfileArgs {
     /// number of different layers).
     #[arg(long)]
     pub staircases: bool,
+    /// Also list all nodes with the runtime that runs them, for a target that passes some on to another runtime.
+    #[arg(long)]
+    pub layers: bool,
     /// Draw the staircases into one HTML page; implies --staircases. Must not exist.
     #[arg(long, value_name = "FILE.html")]
     pub plot: Option<PathBuf>,
@@ -199,7 +202,7 @@ pub struct EvalArgs {
     /// Tell the agreement with this network, from which it was cut, instead of the accuracy; labels are not looked at.
     #[arg(long, value_name = "DENSE.onnx", conflicts_with = "runtime")]
     pub against: Option<PathBuf>,
-    /// Runtime to run it on: ort, tract. Without it, the interpreter that also trains.
+    /// Runtime to run it on: engine, tract, ort. Without it, the interpreter that also trains.
     #[arg(long, value_name = "RUNTIME")]
     pub runtime: Option<latency::TargetSpec>,
     #[command(flatten)]
@@ -238,6 +241,10 @@ pub struct DemoArgs {
 
 #[derive(Debug, Args)]
 pub struct DoctorArgs {
+    /// Also say which node of this network runs where, for a target that passes some on to another runtime.
+    pub model: Option<PathBuf>,
+    #[command(flatten)]
+    pub shapes: ShapeArgs,
     #[command(flatten)]
     pub target: TargetArgs,
     /// Relative difference that must be told apart; exit code 4 where this machine cannot.

@@ -1,10 +1,14 @@
 //! `doctor`: what this machine offers.
 
-use latency::{Machine, NoiseFloor, OrtRuntime, Protocol, TableStore, TargetOptions, TargetSpec};
+use std::path::Path;
+
+use latency::{Machine, NoiseFloor, OrtRuntime, Placement, Protocol, TableStore, TargetOptions, TargetSpec};
 use serde::Serialize;
 
+use super::placement;
 use crate::arguments::{DoctorArgs, Shared};
 use crate::failure::{Failure, Result};
+use crate::files;
 use crate::numbers::{count, percent};
 use crate::output;
 
@@ -15,6 +19,9 @@ struct Body {
     runtimes: Vec<Found>,
     latency_table: Table,
     noise: Noise,
+    /// Which node of the network given runs where.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    placement: Option<Placement>,
 }
 
 #[derive(Serialize)]
@@ -51,8 +58,10 @@ pub fn run(a: &DoctorArgs, shared: &Shared) -> Result<()> {
     let spec = a.target.spec();
     // One library per process: the one asked for is looked at first.
     let ort = find_ort(&spec.options);
-    let runtimes = vec![find_tract(), ort];
+    let runtimes = vec![embedded("engine", &TargetSpec::engine()), embedded("tract", &TargetSpec::tract()), ort];
     let runtime = latency::runtime(&spec)?;
+    let model = a.model.as_ref().map(|path| files::model_bytes(path, &a.shapes)).transpose()?;
+    let placement = model.as_ref().map(|m| runtime.placement(m)).transpose()?.flatten();
     if !shared.quiet {
         eprintln!("measuring a small model against itself on {spec}, {} …", count(a.trials as usize, "time"));
     }
@@ -67,26 +76,30 @@ pub fn run(a: &DoctorArgs, shared: &Shared) -> Result<()> {
         runtimes,
         latency_table: Table { path, measurements },
         noise: Noise { target: spec.to_string(), tolerance: a.tolerance, passed: allowed.is_ok(), floor },
+        placement,
     };
     if shared.json {
         output::json("doctor", &body)?
     } else {
-        output::say(&text(&body))?
+        output::say(&text(&body, a.model.as_deref()))?
     }
     allowed.map_err(|e| Failure::Noise(e.to_string()))
 }
 
-fn find_tract() -> Found {
-    match latency::runtime(&TargetSpec::tract()) {
+fn embedded(name: &'static str, spec: &TargetSpec) -> Found {
+    match latency::runtime(spec) {
         Ok(r) => Found {
-            name: "tract",
+            name,
             available: true,
             version: Some(r.identity().version),
-            location: Some("built in".into()),
+            location: Some(match r.identity().options.get("kernels") {
+                Some(kernels) => format!("built in, {kernels} kernels"),
+                None => "built in".into(),
+            }),
             providers: vec!["cpu".into()],
             problem: None,
         },
-        Err(e) => Found { name: "tract", available: false, version: None, location: None, providers: vec![], problem: Some(e.to_string()) },
+        Err(e) => Found { name, available: false, version: None, location: None, providers: vec![], problem: Some(e.to_string()) },
     }
 }
 
@@ -105,7 +118,7 @@ fn find_ort(options: &TargetOptions) -> Found {
     }
 }
 
-fn text(b: &Body) -> String {
+fn text(b: &Body, model: Option<&Path>) -> String {
     let f = &b.noise.floor;
     let mut lines = vec![
         format!(
@@ -143,5 +156,10 @@ fn text(b: &Body) -> String {
     let held = b.latency_table.measurements.map_or_else(|| "not there yet".to_owned(), |n| count(n, "measurement"));
     lines.push(format!("latency table  {} ({held})", b.latency_table.path.display()));
     lines.push(format!("secateur       {}", b.version));
+    match (model, &b.placement) {
+        (Some(m), Some(p)) => lines.push(format!("\n{}: {}", m.display(), placement::text(p))),
+        (Some(m), None) => lines.push(format!("\n{}: {} runs all of it, or does not say otherwise", m.display(), b.noise.target)),
+        (None, _) => {}
+    }
     lines.join("\n")
 }

@@ -5,7 +5,7 @@ use serde::Serialize;
 
 use crate::arguments::{MeasureArgs, Shared};
 use crate::failure::{Failure, Result};
-use crate::files::{self, load_model};
+use crate::files;
 use crate::numbers::{count, milliseconds, percent};
 use crate::output;
 
@@ -42,18 +42,7 @@ struct Row<'a> {
 /// The runtime refuses a model, or the noise leaves a comparison open.
 pub fn run(a: &MeasureArgs, shared: &Shared) -> Result<()> {
     let spec = a.target.spec();
-    let models = a.models.iter().map(|path| {
-        let model = load_model(path)?;
-        let name = path.display().to_string();
-        let mut bytes = secateur::model_bytes(&name, &model, a.shapes.batch as usize)?;
-        for shape in &a.shapes.shape {
-            if let Some(input) = bytes.inputs.iter_mut().find(|i| i.name == shape.0) {
-                input.shape.clone_from(&shape.1);
-            }
-        }
-        Ok(bytes)
-    });
-    let models: Vec<ModelBytes> = models.collect::<Result<_>>()?;
+    let models: Vec<ModelBytes> = a.models.iter().map(|path| files::model_bytes(path, &a.shapes)).collect::<Result<_>>()?;
     for shape in &a.shapes.shape {
         if !models.iter().any(|m| m.inputs.iter().any(|i| i.name == shape.0)) {
             return Err(Failure::Usage(format!("--shape {}=…: no model given has an input of this name", shape.0)));
@@ -64,6 +53,11 @@ pub fn run(a: &MeasureArgs, shared: &Shared) -> Result<()> {
     let runtime = latency::runtime(&spec)?;
     if !shared.quiet {
         let seconds = models.len() as f64 * a.time_limit * f64::from(a.processes);
+        for model in &models {
+            if let Some(note) = runtime.placement(model)?.and_then(|p| p.note()) {
+                eprintln!("{}: {note}", model.name);
+            }
+        }
         eprintln!("measuring on {}, {} at most", runtime.identity(), crate::numbers::duration(seconds));
     }
     let Comparison { measurements, pairs } = if a.processes > 1 {

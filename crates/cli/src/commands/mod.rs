@@ -7,6 +7,7 @@ mod eval;
 mod inspect;
 mod measure;
 mod pareto;
+mod placement;
 mod profile;
 mod prune;
 mod report;

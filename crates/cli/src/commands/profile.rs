@@ -2,12 +2,13 @@
 
 use std::path::Path;
 
-use latency::TableStore;
+use latency::{Placement, TableStore};
 use secateur::{Budget, Criterion, LatencyTable, LayerCosts, Profile, Settings, Staircases, default_table};
 use serde::Serialize;
 
 mod staircases;
 
+use super::placement;
 use crate::arguments::{ProfileArgs, Shared};
 use crate::failure::{Failure, Result};
 use crate::files::{load_model, must_be_new};
@@ -29,6 +30,9 @@ struct Body<'a> {
     #[serde(skip_serializing_if = "Option::is_none")]
     staircases: Option<&'a Staircases>,
     table: std::path::PathBuf,
+    /// Which node runs where.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    placement: Option<&'a Placement>,
 }
 
 /// Layers that are equal but for their weights.
@@ -51,7 +55,7 @@ struct Row {
 /// # Errors
 /// As [`secateur::profile`].
 pub fn run(a: &ProfileArgs, shared: &Shared) -> Result<()> {
-    load_model(&a.model)?;
+    let model = load_model(&a.model)?;
     for file in a.export.iter().chain(&a.plot) {
         must_be_new(file)?;
     }
@@ -107,6 +111,11 @@ pub fn run(a: &ProfileArgs, shared: &Shared) -> Result<()> {
         let page = found.html(&name, &spec.to_string(), &latency::Machine::detect().to_string())?;
         graph::write_atomically(plot, page.as_bytes()).map_err(secateur::Error::from)?;
     }
+    let placement = if a.layers {
+        latency::runtime(&spec)?.placement(&secateur::model_bytes("network", &model, a.latency_batch as usize)?)?
+    } else {
+        None
+    };
     let rows = rows(&table);
     let predicted_s = table.constant() + rows.iter().map(|r| r.in_network_s).sum::<f64>();
     if shared.json {
@@ -123,6 +132,7 @@ pub fn run(a: &ProfileArgs, shared: &Shared) -> Result<()> {
             probes: table.probes,
             staircases: staircases.as_ref(),
             table: path,
+            placement: placement.as_ref(),
         };
         return output::json("profile", body);
     }
@@ -136,6 +146,11 @@ pub fn run(a: &ProfileArgs, shared: &Shared) -> Result<()> {
         table.probes.cached
     ))?;
     output::say(&format!("latency table {}", path.display()))?;
+    match &placement {
+        Some(p) => output::say(&format!("\n{}", placement::text(p)))?,
+        None if a.layers => output::say(&format!("\n{spec} runs all nodes, or does not say otherwise"))?,
+        None => {}
+    }
     match &staircases {
         Some(found) => output::say(&staircases::text(found))?,
         None => output::say("which widths are worth keeping: --staircases, or --plot FILE.html")?,

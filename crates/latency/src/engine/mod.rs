@@ -1,36 +1,45 @@
-//! Our own engine: dense and block-sparse kernels, nothing to install.
+//! Our own engine: dense and block-sparse kernels, nothing to install. What it has no kernel for is run by tract in the same
+//! network, and said so ([`crate::Placement`]).
 
-use std::collections::BTreeMap;
+mod part;
+mod placement;
+mod prepared;
+
+use std::collections::{BTreeMap, BTreeSet};
 use std::time::Instant;
 
 use engine::{Compiled, Engine};
-use graph::{InputShapes, Model};
+use graph::Model;
 
 use crate::affinity::Pinned;
 use crate::error::Error;
 use crate::model::ModelBytes;
 use crate::runtime::{Prepared, Runtime, RuntimeIdentity};
 use crate::target::{Optimization, TargetOptions};
-use crate::tensor::{Tensor, check_inputs, seeded_inputs};
+use crate::tract;
+
+use placement::{Division, Run, reason, shapes};
+pub use placement::{Place, PlacedNode, Placement};
+use prepared::{EnginePrepared, Network};
 
 /// The `engine` runtime.
 #[derive(Debug, Clone)]
 pub struct EngineRuntime {
     engine: Engine,
     options: TargetOptions,
+    /// Operators that go to tract although the engine may have them.
+    elsewhere: BTreeSet<String>,
 }
 
 impl EngineRuntime {
     /// Checks that `options` ask for nothing that the engine does not have.
     ///
     /// # Errors
-    /// [`Error::OptionUnsupported`] for a provider, a library, or an optimisation level.
+    /// [`Error::OptionUnsupported`] for a provider, a library, an optimisation level, and more threads or other cores than there
+    /// are to be had.
     pub fn new(options: &TargetOptions) -> Result<Self, Error> {
         let refuse =
             |option: String, remedy: &str| Err(Error::OptionUnsupported { runtime: "engine".into(), option, remedy: remedy.into() });
-        if options.threads != 1 {
-            return refuse(format!("threads={}", options.threads), "use threads=1, or the runtime `ort`");
-        }
         if let Some(provider) = options.provider.as_deref().filter(|p| *p != "cpu") {
             return refuse(format!("provider={provider}"), "use the runtime `ort`");
         }
@@ -43,8 +52,92 @@ impl EngineRuntime {
         if options.optimization != Optimization::All {
             return refuse(format!("optimization={}", options.optimization), "it always fuses what it can; leave it out");
         }
-        Ok(Self { engine: Engine::new(), options: options.clone() })
+        // The threads inherit the cores of the thread that starts them.
+        let _pinned = options.affinity.as_deref().map(Pinned::to).transpose()?;
+        let engine = match Engine::new().with_threads(options.threads) {
+            Ok(engine) => engine,
+            Err(e) => return refuse(format!("threads={}", options.threads), &e.to_string()),
+        };
+        Ok(Self { engine, options: options.clone(), elsewhere: BTreeSet::new() })
     }
+
+    /// The same with the given ONNX operators run by tract, to compare the two.
+    #[must_use]
+    pub fn with_elsewhere(mut self, operators: impl IntoIterator<Item = String>) -> Self {
+        self.elsewhere = operators.into_iter().collect();
+        self
+    }
+
+    fn rejected(model: &ModelBytes, cause: impl std::fmt::Display) -> Error {
+        Error::ModelRejected { runtime: "engine".into(), model: model.name.clone(), cause: cause.to_string() }
+    }
+
+    fn read(model: &ModelBytes) -> Result<Model, Error> {
+        let file = Model::from_bytes(model.onnx.to_vec(), &model.name).map_err(|e| Self::rejected(model, e))?;
+        check_names(model, &file)?;
+        Ok(file)
+    }
+
+    /// The parts of `file`, all compiled.
+    fn divide<'a>(&self, file: &'a Model, model: &ModelBytes) -> Result<(Division<'a>, Vec<Run>, Vec<CompiledPart>), Error> {
+        let rejected = |e: graph::Error| Self::rejected(model, e);
+        let mut division = Division::new(&self.engine, file, model, &self.elsewhere).map_err(rejected)?;
+        // What the nodes looked like in the whole network may not hold for one of its parts; every round takes a node more from
+        // the engine, so this ends.
+        'again: loop {
+            let runs = division.runs();
+            let mut parts = Vec::with_capacity(runs.len());
+            for run in &runs {
+                match self.compile(&division, run, model)? {
+                    Ok(part) => parts.push(part),
+                    Err(more) => {
+                        more.into_iter().for_each(|(node, reason)| division.refuse(node, &reason));
+                        continue 'again;
+                    }
+                }
+            }
+            return Ok((division, runs, parts));
+        }
+    }
+
+    /// One part; or the nodes that our engine does not run in it after all.
+    fn compile(&self, d: &Division<'_>, run: &Run, model: &ModelBytes) -> Result<Result<CompiledPart, Refused>, Error> {
+        let facts = if run.place == Place::Engine { d.engine_facts() } else { &d.facts };
+        let part = part::extract(d.file, &d.graph, facts, &run.nodes);
+        let (inputs, outputs) = (part.inputs.clone(), part.outputs.clone());
+        if run.place == Place::Tract {
+            let network = prepared::tract_part(d, part, model)?;
+            return Ok(Ok(CompiledPart { network: Network::Tract(Box::new(network)), inputs, outputs }));
+        }
+        let given = graph::InputShapes::default();
+        Ok(match self.engine.compile(&part.model, &given) {
+            Ok(compiled) => Ok(CompiledPart { network: Network::Engine(Box::new(compiled)), inputs, outputs }),
+            Err(e) => {
+                let refused = self.engine.refused(&part.model, &given).unwrap_or_default();
+                let order = graph::Graph::new(&part.model).map(|g| g.nodes.iter().map(|n| n.position).collect::<Vec<_>>());
+                let outer = |n: graph::NodeId| order.as_ref().ok().map(|o| run.nodes[o[n.index()]]);
+                let mut more: Refused = refused.iter().filter_map(|(n, e)| Some((outer(*n)?, reason(e)))).collect();
+                if more.is_empty() {
+                    // Refused when kernels were chosen: by name, or all of them.
+                    let named = |n: &graph::NodeId| matches!(&e, engine::Error::Unsupported { node, .. } if *node == d.graph.node(*n).name);
+                    let found: Vec<_> = run.nodes.iter().copied().filter(named).collect();
+                    let nodes = if found.is_empty() { &run.nodes } else { &found };
+                    more = nodes.iter().map(|&n| (n, reason(&e))).collect();
+                }
+                Err(more)
+            }
+        })
+    }
+}
+
+/// Nodes with why our engine does not run them.
+type Refused = Vec<(graph::NodeId, String)>;
+
+/// A part ready to run, with what it takes and gives.
+struct CompiledPart {
+    network: Network,
+    inputs: Vec<graph::ValueId>,
+    outputs: Vec<graph::ValueId>,
 }
 
 impl Runtime for EngineRuntime {
@@ -56,6 +149,7 @@ impl Runtime for EngineRuntime {
         let mut options = BTreeMap::from([
             ("threads".to_string(), self.options.threads.to_string()),
             ("kernels".to_string(), self.engine.isa().name().to_string()),
+            ("tract".to_string(), tract::VERSION.to_string()),
         ]);
         if let Some(cores) = &self.options.affinity {
             options.insert("affinity".into(), format!("{cores:?}"));
@@ -68,25 +162,38 @@ impl Runtime for EngineRuntime {
         model.sparsity_key()
     }
 
+    fn placement(&self, model: &ModelBytes) -> Result<Option<Placement>, Error> {
+        let file = Self::read(model)?;
+        let (division, runs, _) = self.divide(&file, model)?;
+        Ok(Some(division.placement(&runs)))
+    }
+
     fn prepare(&self, model: &ModelBytes) -> Result<Box<dyn Prepared>, Error> {
         let start = Instant::now();
         let _pinned = self.options.affinity.as_deref().map(Pinned::to).transpose()?;
-        let rejected = |cause: String| Error::ModelRejected { runtime: "engine".into(), model: model.name.clone(), cause };
-        let file = Model::from_bytes(model.onnx.to_vec(), &model.name).map_err(|e| rejected(e.to_string()))?;
-        check_names(model, &file)?;
-        let shapes = InputShapes { batch: None, shapes: model.inputs.iter().map(|i| (i.name.clone(), i.shape.clone())).collect() };
-        let compiled = self.engine.compile(&file, &shapes).map_err(|e| rejected(e.to_string()))?;
-        let mut prepared = EnginePrepared {
-            model: model.clone(),
-            compiled,
-            bound: seeded_inputs(model),
-            affinity: self.options.affinity.clone(),
-            setup_s: 0.0,
+        let file = Self::read(model)?;
+        let affinity = self.options.affinity.clone();
+        let mut prepared = match self.whole(&file, model) {
+            Some(compiled) => EnginePrepared::whole(model, compiled, affinity)?,
+            None => {
+                let (division, _, parts) = self.divide(&file, model)?;
+                EnginePrepared::new(model, &division, parts, affinity)?
+            }
         };
-        prepared.bind().map_err(|e| rejected(e.to_string()))?;
-        prepared.run()?;
-        prepared.setup_s = start.elapsed().as_secs_f64();
+        prepared.run().map_err(|e| match e {
+            Error::RunFailed { cause, .. } => Self::rejected(model, format!("its first run failed: {cause}")),
+            other => other,
+        })?;
+        prepared.finish(start.elapsed());
         Ok(Box::new(prepared))
+    }
+}
+
+impl EngineRuntime {
+    /// The network as one part of the engine alone, which most are.
+    fn whole(&self, file: &Model, model: &ModelBytes) -> Option<Compiled> {
+        let alone = self.elsewhere.is_empty();
+        alone.then(|| self.engine.compile(file, &shapes(model, None)).ok()).flatten()
     }
 }
 
@@ -101,60 +208,5 @@ fn check_names(model: &ModelBytes, file: &Model) -> Result<(), Error> {
     match names.iter().find(|name| !model.inputs.iter().any(|spec| spec.name == **name)) {
         Some(name) => Err(mismatch(format!("no shape given for the model's input `{name}`"))),
         None => Ok(()),
-    }
-}
-
-struct EnginePrepared {
-    model: ModelBytes,
-    compiled: Compiled,
-    bound: Vec<Tensor>,
-    affinity: Option<Vec<usize>>,
-    setup_s: f64,
-}
-
-impl EnginePrepared {
-    fn failed(&self, cause: impl std::fmt::Display) -> Error {
-        Error::RunFailed { runtime: "engine".into(), model: self.model.name.clone(), cause: cause.to_string() }
-    }
-
-    fn set(&mut self, inputs: &[Tensor]) -> Result<(), Error> {
-        for (spec, tensor) in self.model.inputs.iter().zip(inputs) {
-            let values = tensor.as_f32().ok_or_else(|| self.failed(format!("input `{}` is {}, not f32", spec.name, spec.dtype)))?;
-            let set = self.compiled.set_input(&spec.name, values);
-            set.map_err(|e| self.failed(e))?;
-        }
-        Ok(())
-    }
-
-    fn bind(&mut self) -> Result<(), Error> {
-        let bound = std::mem::take(&mut self.bound);
-        let done = self.set(&bound);
-        self.bound = bound;
-        done
-    }
-}
-
-impl Prepared for EnginePrepared {
-    fn run(&mut self) -> Result<(), Error> {
-        self.compiled.run();
-        Ok(())
-    }
-
-    fn run_with(&mut self, inputs: &[Tensor]) -> Result<Vec<Tensor>, Error> {
-        check_inputs(&self.model, inputs)?;
-        self.set(inputs)?;
-        self.compiled.run();
-        let outputs = self.compiled.outputs().iter().enumerate();
-        let outputs = outputs.map(|(i, port)| Tensor::f32(port.shape.clone(), self.compiled.output(i).to_vec())).collect();
-        self.bind()?;
-        Ok(outputs)
-    }
-
-    fn setup_s(&self) -> f64 {
-        self.setup_s
-    }
-
-    fn affinity(&self) -> Option<&[usize]> {
-        self.affinity.as_deref()
     }
 }
