@@ -118,6 +118,33 @@ fn apply_refuses_another_network() {
     assert!(!p.path("o.onnx").exists());
 }
 
+/// What another runtime runs is said, by node.
+#[test]
+fn doctor_says_which_node_runs_where() {
+    let p = Place::new();
+    let mut model = graph::Model::load(p.network("m.onnx")).expect("reads");
+    let node = model.graph_proto_mut().node.iter_mut().find(|n| n.op_type() == "Relu").expect("a Relu");
+    let name = node.name().to_owned();
+    node.op_type = Some("LRN".into());
+    node.attribute.push(graph::proto::AttributeProto {
+        name: Some("size".into()),
+        r#type: Some(graph::proto::attribute_proto::AttributeType::Int as i32),
+        i: Some(3),
+        ..Default::default()
+    });
+    model.save(p.path("lrn.onnx")).expect("writes");
+    let r = p.run(&["doctor", "lrn.onnx", "--trials", "2", "--tolerance", "0.9", "--json"]);
+    let v = r.done().json();
+    let nodes = v["placement"]["nodes"].as_array().expect("nodes");
+    let elsewhere: Vec<&Value> = nodes.iter().filter(|n| n["place"] == "tract").collect();
+    assert_eq!(elsewhere.len(), 1, "{nodes:?}");
+    assert_eq!((elsewhere[0]["name"].as_str(), elsewhere[0]["operator"].as_str()), (Some(name.as_str()), Some("LRN")));
+    assert!(elsewhere[0]["reason"].as_str().expect("text").contains("kernel"));
+    assert!(nodes.iter().filter(|n| n["place"] == "engine").count() > 10, "{nodes:?}");
+    let engine = &v["runtimes"].as_array().expect("runtimes")[0];
+    assert!(engine["name"] == "engine" && engine["available"] == true, "{engine}");
+}
+
 #[test]
 fn help_tells_defaults_and_exit_codes() {
     let p = Place::new();
@@ -126,7 +153,7 @@ fn help_tells_defaults_and_exit_codes() {
     assert!(!top.contains("worker"), "the worker is not for people");
     // Lines are wrapped at the width of the terminal.
     let prune = p.run(&["prune", "--help"]).done().out.split_whitespace().collect::<Vec<_>>().join(" ");
-    for part in ["[default: imagenet]", "[default: tract]", "[default: halp]", "[default: joint]", "cifar10:DIR", "5ms", "50%", "2x"] {
+    for part in ["[default: imagenet]", "[default: engine]", "[default: halp]", "[default: joint]", "cifar10:DIR", "5ms", "50%", "2x"] {
         assert!(prune.contains(part), "{part} in\n{prune}");
     }
 }

@@ -115,10 +115,10 @@ fn targets_that_are_not_there() {
     let measure = |more: &[&str]| p.run(&[&["measure", "m.onnx"], more].concat());
     measure(&["--target", "ort", "--library", "/nowhere/libonnxruntime.so"])
         .refused(1, &["/nowhere/libonnxruntime.so", "pip install onnxruntime", "tract"]);
-    measure(&["--target", "tensorflow"]).refused(2, &["tensorflow", "ort", "tract", "command:"]);
+    measure(&["--target", "tensorflow"]).refused(2, &["tensorflow", "engine", "ort", "tract", "command:"]);
     measure(&["--target", "command:no-such-program-at-all {model}"]).refused(1, &["no-such-program-at-all", "install"]);
     measure(&["--target", "command:stat"]).refused(2, &["{model}"]);
-    measure(&["--provider", "cuda"]).refused(1, &["tract", "provider"]);
+    measure(&["--provider", "cuda"]).refused(1, &["engine", "provider"]);
 }
 
 #[test]

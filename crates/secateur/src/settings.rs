@@ -114,7 +114,7 @@ pub struct Settings {
     pub data: Option<String>,
     /// Preprocessing preset of the network.
     pub preprocess: String,
-    /// The target, as `ort`, `tract` or `command:…`.
+    /// The target, as `engine`, `tract`, `ort` or `command:…`.
     pub target: String,
     /// What the network may cost.
     pub budget: Budget,
@@ -186,7 +186,7 @@ impl Default for Settings {
             model: PathBuf::new(),
             data: None,
             preprocess: "imagenet".into(),
-            target: "tract".into(),
+            target: "engine".into(),
             budget: Budget::Share(0.5),
             tolerance: 0.02,
             latency_batch: 1,

@@ -8,8 +8,8 @@ use latency::{Optimization, TargetSpec};
 /// A target with its options.
 #[derive(Debug, Args)]
 pub struct TargetArgs {
-    /// What the network is to run on: tract (embedded), ort (ONNX Runtime), `command[,latency=REGEX][,unit=ms]:PROGRAM ARGS {model}` (any program that prints a latency).
-    #[arg(long, value_name = "TARGET", default_value_t = TargetSpec::tract())]
+    /// What the network is to run on: engine (ours, embedded), tract (embedded), ort (ONNX Runtime), `command[,latency=REGEX][,unit=ms]:PROGRAM ARGS {model}` (any program that prints a latency).
+    #[arg(long, value_name = "TARGET", default_value_t = TargetSpec::engine())]
     pub target: TargetSpec,
     #[command(flatten)]
     pub options: RuntimeArgs,
