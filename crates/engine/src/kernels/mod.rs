@@ -14,6 +14,7 @@ mod peak;
 mod planar;
 mod shares;
 mod strips;
+mod shares;
 mod table;
 mod team;
 mod tile;
