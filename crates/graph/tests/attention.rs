@@ -195,3 +195,28 @@ fn heads_go_first_and_the_width_of_those_that_stay_afterwards() {
     assert!(b.groups.attention().iter().all(|l| l.widths(|g| b.groups.group(g).size) == (2, 8)));
     (0..2).for_each(|seed| cut(&b, seed));
 }
+
+/// As PyTorch exports it: the width to reshape to is read off the features, which have the same size by chance alone. With a branch
+/// left out, what is computed in it is no business of the rest.
+#[test]
+fn a_width_read_off_the_features_becomes_a_number_and_a_branch_may_go_beside_it() {
+    let mut text = vision(12, 3, 4);
+    for n in ["b1", "b2"] {
+        let joined = format!(
+            "{n}_sh = shape {n}_n
+             {n}_s0 = gather {n}_sh at=0 axis=0
+             {n}_s1 = gather {n}_sh at=1 axis=0
+             {n}_s2 = gather {n}_sh at=2 axis=0
+             {n}_j = concat {n}_s0 {n}_s1 {n}_s2 axis=0
+             {n}_oc = reshape {n}_ot {n}_j"
+        );
+        text = text.replace(&format!("{n}_oc = reshape {n}_ot to=0,0,12"), &joined);
+    }
+    let a = analysed(&text, Slabs::Finest);
+    let features = a.groups.prunable().find(|g| g.size == 12).unwrap().id;
+    for branch in a.groups.branches.iter().map(|b| Some(b.id)).chain([None]) {
+        let d = Decision { keep: [(features, vec![0, 2, 3, 5, 6, 8, 11])].into(), removed_branches: branch.into_iter().collect() };
+        assert_twins(&a, &d, &mut Random::new(7));
+    }
+    (0..3).for_each(|seed| cut(&a, seed));
+}

@@ -14,7 +14,6 @@ mod peak;
 mod planar;
 mod shares;
 mod strips;
-mod shares;
 mod table;
 mod team;
 mod tile;

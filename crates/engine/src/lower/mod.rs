@@ -21,6 +21,9 @@ pub(crate) const ELSEWHERE: &str = "run this model with ONNX Runtime (`--target 
 
 /// Reads `model` for one input of batch 1.
 pub(crate) fn lower(model: &Model, shapes: &InputShapes) -> Result<Network> {
+    // Weights are constants here, wherever the file keeps them.
+    let inside = model.has_external_data().then(|| model.with_data_inside()).transpose()?;
+    let model = inside.as_ref().unwrap_or(model);
     let graph = Graph::new(model)?;
     let facts = Facts::infer(model, &graph, shapes)?;
     let mut l = Lowering::new(model, &graph, &facts);

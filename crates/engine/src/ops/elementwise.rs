@@ -91,8 +91,8 @@ impl Function {
             | U::Reciprocal
             | U::Floor
             | U::Ceil => Self::Unary(unary),
-            U::Selu { .. } | U::Gelu { .. } | U::Erf | U::Sign | U::Round | U::Not | U::Sin | U::Cos | U::Cast { .. } => return None,
-            U::Identity | U::Dropout { .. } => return None,
+            U::Selu { .. } | U::Gelu { .. } | U::Erf | U::Sign | U::Round | U::Not | U::IsNan | U::Sin | U::Cos => return None,
+            U::Cast { .. } | U::Identity | U::Dropout { .. } => return None,
         })
     }
 }

@@ -249,8 +249,11 @@ impl<'a> Rewriter<'a> {
             return Ok(());
         }
         let Some((shapes, before)) = self.elsewhere.get(self.old, self.graph, self.facts).first() else { return Ok(()) };
-        let graph = Graph::new(&self.model)?;
-        let after = Facts::infer(&self.model, &graph, shapes).map_err(|e| self.wrong_elsewhere(&e.to_string()))?;
+        // What hangs on a branch that is left out was not rewritten, and goes.
+        let mut live = self.model.clone();
+        super::dead::remove(self.old, &mut live);
+        let graph = Graph::new(&live)?;
+        let after = Facts::infer(&live, &graph, shapes).map_err(|e| self.wrong_elsewhere(&e.to_string()))?;
         for &o in &self.graph.outputs {
             let name = &self.graph.value(o).name;
             let now = graph.find(name).and_then(|v| after.shape(v));

@@ -54,8 +54,8 @@ proptest! {
             let values: Vec<f32> = (0..input.extent.len()).map(|_| random.unit()).collect();
             fill(&mut x, &input, &values);
             let (mut whole, mut expected) = (Buffer::zeros(middle.len), Buffer::zeros(output.len));
-            a.run(x.as_slice(), whole.as_mut_slice(), None, None);
-            b.run(whole.as_slice(), expected.as_mut_slice(), None, None);
+            a.run(x.as_slice(), whole.as_mut_slice(), None, None, None);
+            b.run(whole.as_slice(), expected.as_mut_slice(), None, None, None);
             let needed = |y: usize| (y * stride + dilation * (kernel - 1)).saturating_sub(pad);
             // A first convolution to a single pixel has no tiles; there is nothing to gain from a pair then.
             let Some(pair) = Pair::new(a, b, needed) else {
