@@ -56,6 +56,9 @@ fn every_way_of_mapping_lands_at_the_budget() {
         let file = format!("{by}.toml");
         let mut arguments = vec!["--by", by, "--budget", "60%", "--evaluations", "8"];
         arguments.extend(DATA);
+        if by == "evolution" {
+            arguments.extend(["--tune-steps", "1"]);
+        }
         let answer = map(&place, &target, &file, &arguments).done().json();
         assert_eq!((answer["command"].as_str(), answer["mapping"]["map"]["by"].as_str()), (Some("map"), Some(by)));
         let ratio = answer["mapping"]["latency"]["ratio"].as_f64().expect("ratio");
@@ -80,6 +83,13 @@ fn every_way_of_mapping_lands_at_the_budget() {
             // On this target all blocks take the same time, so the smallest is taken wherever its rate can be had.
             assert!(pruned.iter().all(|l| l["scheme"]["regularity"] == "block-punched:4x1"), "{pruned:?}");
         }
+    }
+    // What was written is what `prune` takes.
+    let report = place.run(&["prune", "net.onnx", "--mapping", "rules.toml", "--epochs", "0", "--out", "run", "--json"]).done().json();
+    let rules = layers(&place, "rules.toml");
+    for layer in report["report"]["layers"].as_array().expect("layers") {
+        let wanted = rules.get(layer["name"].as_str().expect("name")).map_or(Some("dense"), |l| l["regularity"].as_str());
+        assert_eq!(layer["regularity"].as_str(), wanted, "{layer}");
     }
     // Nothing is overwritten.
     map(&place, &target, "rules.toml", &["--budget", "60%"]).refused(1, &["rules.toml", "exists"]);

@@ -39,6 +39,9 @@ pub struct MapArgs {
     /// Candidates that search, evolution and random score.
     #[arg(long, value_name = "N", default_value_t = MapSettings::default().evaluations)]
     pub evaluations: usize,
+    /// Training steps, with what is removed held at zero, before a candidate is judged.
+    #[arg(long, value_name = "N", default_value_t = MapSettings::default().tune_steps)]
+    pub tune_steps: usize,
     /// Search, evolution and random start from nothing, not from what the solvers find.
     #[arg(long)]
     pub from_scratch: bool,
@@ -122,6 +125,7 @@ impl MapArgs {
             evaluations: self.evaluations,
             hard: (self.hard || self.easy).then_some(self.hard),
             beta: self.beta,
+            tune_steps: self.tune_steps,
             seeded: !self.from_scratch,
         };
         let usage = |e: secateur::Error| Failure::Usage(e.to_string());

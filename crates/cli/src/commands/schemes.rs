@@ -71,7 +71,10 @@ fn text(r: &SchemeReport, directory: &Path) -> String {
         all as f64 / kept.max(1) as f64
     );
     if let (Some(dense), Some(pruned)) = (r.dense_accuracy, r.pruned_accuracy) {
-        answer.push_str(&format!("; {} on the test images {pruned:.2} % (dense {dense:.2} %)", r.figure.name()));
+        answer.push_str(&format!("; test accuracy {pruned:.2} % (dense {dense:.2} %)"));
+    }
+    if let Some(agreement) = r.pruned_agreement {
+        answer.push_str(&format!("; {agreement:.2} % agreement with the dense network"));
     }
     let mut lines = vec![answer, String::new()];
     let row = |name: &str, regularity: String, weights: usize, kept: usize, note: &str| {

@@ -57,18 +57,18 @@ pub(crate) struct Mapper<'s, 'o> {
 
 impl<'s, 'o> Mapper<'s, 'o> {
     /// Times the layers under all schemes they could have and fits the table to whole networks. `compression` limits weights in
-    /// place of latency.
+    /// place of latency; candidates are trained for `tune_steps` steps before they are scored.
     ///
     /// # Errors
     /// Nothing can have a scheme; the runtime refuses a layer; the budget is below the floor.
-    pub fn open(session: &'s mut Session<'o>, compression: Option<f64>) -> Result<Self> {
+    pub fn open(session: &'s mut Session<'o>, compression: Option<f64>, tune_steps: usize) -> Result<Self> {
         let space = Space::new(&session.dense)?;
         let table = timed(session, &space)?;
         let seconds = Costs::seconds(&space, &table);
         let weights = Costs::weights(&space);
         let limit = compression.map(|c| weights.total(&space.all_dense()) / c);
         let evaluator = match session.learning {
-            Some(_) => Some(evaluator(session, &space)?),
+            Some(_) => Some(evaluator(session, &space, tune_steps)?),
             None => None,
         };
         let costs = if limit.is_some() { weights } else { seconds.clone() };

@@ -2,7 +2,8 @@
 //! together, and how many of them.
 //!
 //! The latency of every layer under every scheme it could have is timed on the target; rules, an exact knapsack, or a search
-//! over scored candidates choose. The result is a file for people and for `prune --mapping`; nothing is trained here.
+//! over scored candidates choose. The result is a file for people and for `prune --mapping`; no training here outlives the scoring
+//! of a candidate.
 
 mod mapper;
 mod rules;
@@ -28,6 +29,7 @@ use crate::error::{Error, Result};
 use crate::evaluator::Score;
 use crate::events::Observer;
 use crate::run::Run;
+use crate::schemes::Mapping;
 use crate::session::Session;
 use crate::settings::Settings;
 use mapper::Mapper;
@@ -101,6 +103,8 @@ pub struct MapSettings {
     pub hard: Option<bool>,
     /// β: how much longer a smaller block may take than one block over all filters.
     pub beta: f64,
+    /// Steps of training with the masks held before a candidate is scored.
+    pub tune_steps: usize,
     /// A search starts from what the rules and the knapsack found.
     pub seeded: bool,
 }
@@ -110,7 +114,7 @@ pub const EASY_CLASSES: usize = 100;
 
 impl Default for MapSettings {
     fn default() -> Self {
-        Self { by: MapBy::Rules, compression: None, evaluations: 100, hard: None, beta: 0.15, seeded: true }
+        Self { by: MapBy::Rules, compression: None, evaluations: 100, hard: None, beta: 0.15, tune_steps: 0, seeded: true }
     }
 }
 
@@ -200,9 +204,10 @@ pub struct MapReport {
 }
 
 impl MapReport {
-    /// What every layer that is pruned has.
-    pub fn schemes(&self) -> Schemes {
-        self.layers.iter().filter(|l| !l.scheme.is_dense()).map(|l| (l.name.clone(), l.scheme)).collect()
+    /// The schemes of the layers that are pruned, by name.
+    pub fn mapping(&self) -> Mapping {
+        let pruned = self.layers.iter().filter(|l| !l.scheme.is_dense());
+        Mapping { default: None, layers: pruned.map(|l| (l.name.clone(), l.scheme)).collect() }
     }
 }
 
@@ -218,7 +223,7 @@ pub fn map(settings: Settings, how: MapSettings, work: &Path, observer: &mut dyn
     let run = open(&settings, &how, work)?;
     let mut session = Session::open(settings, run, observer)?;
     let hard = how.hard.unwrap_or_else(|| classes(&session.dense) > EASY_CLASSES);
-    let mut mapper = Mapper::open(&mut session, how.compression)?;
+    let mut mapper = Mapper::open(&mut session, how.compression, how.tune_steps)?;
     let started = std::time::Instant::now();
     let found = rules(&mapper.space, &mapper.seconds, hard, how.beta);
     mapper.session.stage("what the layers are worth")?;

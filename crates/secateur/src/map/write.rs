@@ -3,7 +3,7 @@
 use super::MapReport;
 
 impl MapReport {
-    /// The mapping as TOML, with comments; `prune --mapping` reads it.
+    /// The mapping as TOML, with comments: [`MapReport::mapping`] to `prune --mapping`, and to people why.
     pub fn toml(&self) -> String {
         let ms = |s: f64| format!("{:.4} ms", 1e3 * s);
         let mut out = String::new();
@@ -69,4 +69,19 @@ fn quoted(text: &str) -> String {
     }
     out.push('"');
     out
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::schemes::Mapping;
+
+    #[test]
+    fn any_name_can_be_quoted() {
+        for name in ["conv", "a/b.c", "\"", "\\", "two\nlines", "tab\t", "\u{7f}é"] {
+            let text = format!("[layers.{}]\nregularity = \"filter\"\nrate = 2.25\n", quoted(name));
+            let mapping = Mapping::from_toml(&text).expect(&text);
+            assert_eq!(mapping.layers.keys().collect::<Vec<_>>(), [name]);
+        }
+    }
 }

@@ -5,7 +5,7 @@ use serde::{Deserialize, Serialize};
 use super::mapping::Mapping;
 use crate::budget::Budget;
 use crate::error::{Error, Result};
-use crate::settings::{SchemeTraining, Settings};
+use crate::settings::{Recover, SchemeTraining, Settings};
 
 /// A job of schemes. Saved as `schemes.json` in the run directory.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -50,6 +50,11 @@ impl SchemeJob {
         settings.check()?;
         if !(self.penalty.is_finite() && self.penalty > 0.0) {
             return Err(Error::Setting(format!("--penalty is {}; it must be positive", self.penalty)));
+        }
+        if settings.recover == Recover::Lsq {
+            return Err(Error::Setting(
+                "--recover lsq fits layers that lost channels; with schemes, train with `--data` and `--epochs`".into(),
+            ));
         }
         if self.training != SchemeTraining::OneShot && settings.recipe.epochs == 0.0 {
             return Err(Error::Setting(format!("--scheme-training {} trains: give `--data` and `--epochs` above 0", self.training)));

@@ -18,7 +18,7 @@ pub use mapping::{Assigned, Mapping};
 pub use report::{ReorderedRow, SCHEME_REPORT_VERSION, SchemeLatency, SchemePlan, SchemeReport, SchemeRow};
 
 use crate::error::{Error, Result};
-use crate::evaluator::Figure;
+use crate::evaluator::{Figure, Score};
 use crate::events::Observer;
 use crate::plan::file_hash;
 use crate::run::Run;
@@ -62,7 +62,7 @@ pub fn resume_schemes(out: &Path, worker: Option<latency::WorkerCommand>, observ
 
 fn execute(mut work: Work) -> Result<SchemeReport> {
     let dense_model = work.dense.model.clone();
-    let dense_accuracy = work.test_accuracy("dense", &dense_model)?;
+    let dense_score = work.test_score("dense", &dense_model)?;
     let dense_s = dense_latency(&mut work)?;
 
     let (start, reordered, reorder_check) = work.start()?;
@@ -78,7 +78,8 @@ fn execute(mut work: Work) -> Result<SchemeReport> {
         a.scheme.validate(&a.layer.shape, &Work::weights(&model, &a.layer)?).map_err(violated)?;
     }
     let latency = dense_s.map(|dense_s| measure(&mut work, &model, dense_s)).transpose()?;
-    let pruned_accuracy = work.test_accuracy("pruned", &model)?;
+    let pruned_score = work.test_score("pruned", &model)?;
+    let of = |score: Option<Score>, figure| score.filter(|s| s.figure == figure).map(|s| s.percent);
     work.run.write_model("pruned.onnx", &model)?;
 
     let row = |a: &Assigned| SchemeRow {
@@ -110,9 +111,10 @@ fn execute(mut work: Work) -> Result<SchemeReport> {
         layers,
         reordered,
         penalty: trained.penalty,
-        figure: work.learning.as_ref().map_or(Figure::default(), |l| l.judge().figure()),
-        dense_accuracy,
-        pruned_accuracy,
+        dense_accuracy: of(dense_score, Figure::Accuracy),
+        pruned_accuracy: of(pruned_score, Figure::Accuracy),
+        pruned_agreement: of(pruned_score, Figure::Agreement),
+        figure: work.learning.as_ref().map(|l| l.judge().figure()).unwrap_or_default(),
         holdout_before: trained.holdout_before,
         holdout_after: trained.holdout_after,
         twin_checks: reorder_check.into_iter().chain([check]).collect(),

@@ -109,12 +109,14 @@ pub struct SchemeReport {
     pub reordered: Vec<ReorderedRow>,
     /// λ of the penalty, where there was one.
     pub penalty: Option<f64>,
-    /// What the percentages below are of.
-    pub figure: Figure,
-    /// Figure of the dense network on the test split, percent.
+    /// Accuracy of the dense network on the test split, percent.
     pub dense_accuracy: Option<f64>,
-    /// Figure of the pruned network on the test split, percent.
+    /// Accuracy of the pruned network on the test split, percent.
     pub pruned_accuracy: Option<f64>,
+    /// Without labels: agreement of the pruned network with the dense one on the test split, percent.
+    pub pruned_agreement: Option<f64>,
+    /// What the held-out numbers are.
+    pub figure: Figure,
     /// Held-out figure right after the removal, BatchNorm re-estimated, percent.
     pub holdout_before: Option<f64>,
     /// Held-out figure in the end, percent.

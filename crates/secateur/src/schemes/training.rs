@@ -11,9 +11,10 @@ use train::{Hooks, Network, Progress, Recipe};
 
 use super::work::Work;
 use crate::error::{Error, Result};
+use crate::evaluator::Score;
 use crate::learning::{CHECKPOINT_EVERY, Learning, Split, told};
 use crate::recovery::REESTIMATION_BATCHES;
-use crate::settings::SchemeTraining;
+use crate::settings::{Recover, SchemeTraining};
 
 /// Share of the steps after which a gradual training has arrived.
 const ARRIVED: f64 = 0.6;
@@ -85,22 +86,22 @@ impl Work<'_> {
         let Some(learning) = self.learning.clone() else {
             return Ok(Trained { model, masks, holdout_before: None, holdout_after: None, penalty });
         };
-        self.stage("re-estimating BatchNorm")?;
         let mut network = Network::compile(&model)?;
-        let recipe = &self.settings.recipe;
-        let (batch, augment, seed) = (recipe.batch_size, &recipe.augment, self.settings.seed);
-        if learning.keeps_statistics().is_none() {
-            train::bn::reestimate(&mut network, learning.data(), REESTIMATION_BATCHES, batch, augment, seed)?;
+        if self.settings.recover != Recover::None && learning.keeps_statistics().is_none() && !network.running().is_empty() {
+            self.stage("re-estimating BatchNorm")?;
+            let recipe = &self.settings.recipe;
+            let size = recipe.batch_size.min(learning.data().len(Split::Train));
+            let batches = REESTIMATION_BATCHES.min(learning.data().len(Split::Train) / size.max(1));
+            train::bn::reestimate(&mut network, learning.data(), batches, size, &recipe.augment, self.settings.seed)?;
+            network.write_back(&mut model)?;
         }
-        network.write_back(&mut model)?;
-        let split = learning.choosing();
-        let holdout_before = self.run.journal.step("holdout before", || learning.score(&model, split, None).map(|s| Some(s.percent)))?;
+        let holdout_before = self.holdout("holdout before", &learning, &model)?;
         if steps == 0 {
             return Ok(Trained { model, masks, holdout_before, holdout_after: holdout_before, penalty });
         }
         let mut held = Masks::new(&network, masks.clone())?;
         let model = self.fitted("fine-tuning", "tuned.onnx", &model, &mut held, steps)?;
-        let holdout_after = self.run.journal.step("holdout after", || learning.score(&model, split, None).map(|s| Some(s.percent)))?;
+        let holdout_after = self.holdout("holdout after", &learning, &model)?;
         Ok(Trained { model, masks, holdout_before, holdout_after, penalty })
     }
 
@@ -113,7 +114,7 @@ impl Work<'_> {
         // A training that was found done left its masks as zeros.
         let masks = if gradual.masks().by_name().is_empty() { self.of_zeros(&model)? } else { gradual.masks().by_name().clone() };
         let holdout_after = match self.learning.clone() {
-            Some(l) => self.run.journal.step("holdout after", || l.score(&model, l.choosing(), None).map(|s| Some(s.percent)))?,
+            Some(l) => self.holdout("holdout after", &l, &model)?,
             None => None,
         };
         Ok(Trained { model, masks, holdout_before: None, holdout_after, penalty: None })
@@ -259,11 +260,16 @@ impl Learning {
     }
 }
 
-/// Accuracy of a network (without labels: agreement with the dense one) on the test split, recorded.
 impl Work<'_> {
-    pub fn test_accuracy(&mut self, name: &str, model: &Model) -> Result<Option<f64>> {
+    /// Held-out figure of a network, percent; recorded.
+    fn holdout(&self, step: &str, learning: &Learning, model: &Model) -> Result<Option<f64>> {
+        self.run.journal.step(step, || learning.score(model, learning.choosing(), None).map(|s| Some(s.percent)))
+    }
+
+    /// Score of a network on the test split, recorded. `None` without data.
+    pub fn test_score(&mut self, name: &str, model: &Model) -> Result<Option<Score>> {
         let Some(learning) = self.learning.clone() else { return Ok(None) };
-        self.stage(&format!("test accuracy of the {name} network"))?;
-        self.run.journal.step(&format!("test accuracy {name}"), || learning.score(model, Split::Test, None).map(|s| Some(s.percent)))
+        self.stage(&format!("test {} of the {name} network", learning.judge().figure().name()))?;
+        self.run.journal.step(&format!("test score {name}"), || learning.score(model, Split::Test, None).map(Some))
     }
 }

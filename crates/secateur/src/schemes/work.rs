@@ -35,7 +35,7 @@ impl<'a> Work<'a> {
         let model = Model::load(&settings.model)?;
         let dense = Analysis::new(model, &InputShapes::batch(settings.latency_batch))?;
         let assigned = job.mapping.assign(&dense)?;
-        let learning = settings.data().map(|d| Learning::open(d, &settings, &dense.model)).transpose()?;
+        let learning = settings.data.as_ref().map(|d| Learning::open(d, &settings, &dense.model)).transpose()?;
         let bench = match job.budget {
             None => None,
             Some(_) => {
