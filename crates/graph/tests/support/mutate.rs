@@ -286,12 +286,16 @@ pub fn judge(bytes: Vec<u8>) -> Outcome {
     judge_by(bytes, LONGEST, inspect)
 }
 
+static JUDGING: std::sync::Mutex<()> = std::sync::Mutex::new(());
+
 /// As [`judge`], of anything that is done with bytes.
 pub fn judge_by(
     bytes: Vec<u8>,
     longest: Duration,
     work: impl FnOnce(Vec<u8>) -> secateur_graph::Result<usize> + std::panic::UnwindSafe,
 ) -> Outcome {
+    // The high-water mark of memory is the process's: one at a time, or another one's reset hides it.
+    let _alone = JUDGING.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
     let size = bytes.len() as u64;
     let before = memory(true);
     let started = Instant::now();
