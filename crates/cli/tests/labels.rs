@@ -48,3 +48,15 @@ fn without_data_inputs_are_drawn_and_statistics_stay() {
     assert_eq!(tried, ["as cut", "least squares"]);
     assert!(text.contains("drawn at random") && text.contains("on drawn inputs") && !text.contains("accuracy"), "{text}");
 }
+
+#[test]
+fn fine_tuning_that_leaves_the_network_worse_is_undone() {
+    if !has_stat() {
+        return;
+    }
+    let (report, _) = prune(&["--data", "synthetic:200,60,1", "--loss", "distill", "--epochs", "1", "--lr", "3", "--warmup-steps", "0"]);
+    let held_out = |when: &str| report[when].as_f64().expect("a figure");
+    assert_eq!(held_out("holdout_after"), held_out("holdout_before"));
+    let taken = report["recovery"].as_array().expect("what was tried").iter().find(|r| r["taken"] == true).expect("one is taken");
+    assert_eq!(taken["score"]["percent"].as_f64(), Some(held_out("holdout_before")));
+}

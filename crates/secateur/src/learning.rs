@@ -446,10 +446,22 @@ impl Session<'_> {
         let mut hooks = Hooks { progress: Some(&mut progress), checkpoint: Some((checkpoint, CHECKPOINT_EVERY)), ..Hooks::default() };
         train::fit(&mut network, Some(&teacher), &data, &recipe, &mut hooks)?;
         self.heed_stop()?;
-        network.write_back(&mut model)?;
-        self.run.write_model("tuned.onnx", &model)?;
+        let mut tuned = model.clone();
+        network.write_back(&mut tuned)?;
         let Some(learning) = &self.learning else { return Err(Error::Setting("the data are gone".into())) };
-        let holdout_after = self.run.journal.step("holdout after", || learning.score(&model, split, None).map(|s| Some(s.percent)))?;
+        let after = self.run.journal.step("tuned", || learning.score(&tuned, split, None).map(|s| s.percent))?;
+        // Trained on other images, or too fast: what the recovery left may be better, and nobody asked for worse.
+        let worse = holdout_before.is_some_and(|before| after < before);
+        if worse {
+            let before = holdout_before.unwrap_or_default();
+            let text = format!("fine-tuning left the network worse on held-out images ({after:.2} % after {before:.2} %) and is undone");
+            self.tell(Event::Note { text });
+        } else {
+            model = tuned;
+        }
+        let holdout_after = if worse { holdout_before } else { Some(after) };
+        self.run.write_model("tuned.onnx", &model)?;
+        self.run.journal.record("holdout after", &holdout_after, 0.0)?;
         self.run.journal.record("fine-tuned", &"tuned.onnx", 0.0)?;
         Ok(Tuned { model, holdout_before, holdout_after, recovery })
     }
