@@ -88,10 +88,11 @@ impl Policy {
         walk(&self.network, genome, &mut |p| (0..p.len()).fold(0, |best, k| if p[k] > p[best] { k } else { best }))
     }
 
-    /// Mean over the genes of the probability of the option that `genes` takes, after those before it.
+    /// The least over the genes of the probability of the option that `genes` takes, after those before it: above a half,
+    /// `genes` is the [`Policy::mode`].
     pub fn confidence(&self, genome: &dyn Genome, genes: &[usize]) -> f64 {
         let steps = self.network.forward(genes, &masks(genome, genes));
-        steps.iter().zip(genes).map(|(s, &a)| s.probabilities[a]).sum::<f64>() / genes.len().max(1) as f64
+        steps.iter().zip(genes).map(|(s, &a)| s.probabilities[a]).fold(1.0, f64::min)
     }
 
     /// Learns from the rewards (fitness) of genomes that were asked for, in one update. Rewards that are no finite numbers are
@@ -119,8 +120,8 @@ impl Policy {
         self.adam.step(&mut self.network.parameters, &mut gradient, self.settings.learning_rate);
     }
 
-    /// Moves the policy towards `genes`, until their options have at least `probability` each in the mean: a start that is
-    /// known to be good.
+    /// Moves the policy towards `genes`, until each of their options has at least `probability`: a start that is known to be
+    /// good.
     pub fn imitate(&mut self, genome: &dyn Genome, genes: &[usize], probability: f64) {
         let legal = masks(genome, genes);
         for _ in 0..LESSONS {

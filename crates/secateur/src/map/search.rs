@@ -32,7 +32,7 @@ const ELITE: usize = 6;
 /// Batches in a row that bring no new candidate within the target, after which a search has nothing left to ask.
 const STALE: usize = 40;
 
-/// Genes in which the policy's first candidates differ from the best known mapping, on average.
+/// Genes in which the policy's first candidates differ from the best known mapping, at most on average.
 const DIFFERENT: f64 = 4.0;
 
 /// Scores `evaluations` different candidates, `seeds` among them, and returns all of them, the best first.
