@@ -25,7 +25,8 @@ METHODS = {
 }
 
 
-def main():
+def arguments():
+    """The parser that every comparison starts from, and the command line in two: its own part, and the FLAGS after `--`."""
     argv, extra = sys.argv[1:], []
     if "--" in argv:
         cut = argv.index("--")
@@ -33,32 +34,37 @@ def main():
     p = argparse.ArgumentParser()
     p.add_argument("model")
     p.add_argument("data")
+    p.add_argument("--out", required=True)
+    return p, argv, extra
+
+
+def report(out, command):
+    """The report of the run in `out`: as it is there, resumed, or made by `secateur COMMAND…`. None if there is none in the end."""
+    path = os.path.join(out, "report.json")
+    if not os.path.exists(path):
+        binary = os.environ.get("SECATEUR", "target/release/secateur")
+        started = os.path.exists(os.path.join(out, "journal.sqlite"))
+        command = [binary, *(["resume", out] if started else [*command, "--out", out])]
+        print(" ".join(command), file=sys.stderr, flush=True)
+        subprocess.run(command, stdout=subprocess.DEVNULL, check=False)
+    return json.load(open(path)) if os.path.exists(path) else None
+
+
+pct = lambda v: "–" if v is None else f"{v:.2f}"
+
+
+def main():
+    p, argv, extra = arguments()
     p.add_argument("--budget", default="50%")
     p.add_argument("--epochs", default="3")
-    p.add_argument("--out", required=True)
     p.add_argument("--methods", default="halp,uniform,flops")
     p.add_argument("--target", default="ort")
     a = p.parse_args(argv)
-    binary = os.environ.get("SECATEUR", "target/release/secateur")
     os.makedirs(a.out, exist_ok=True)
-    rows = []
-    for name in a.methods.split(","):
-        out = os.path.join(a.out, name)
-        if not os.path.exists(os.path.join(out, "report.json")):
-            if os.path.exists(os.path.join(out, "journal.sqlite")):
-                command = [binary, "resume", out]
-            else:
-                data = ["--criterion", "magnitude"] if a.data == "none" else ["--data", a.data]
-                command = [binary, "prune", a.model, *data, "--target", a.target, "--threads", "1", "--budget", a.budget,
-                           "--epochs", a.epochs, "--table", os.path.join(a.out, "table.sqlite"), "--out", out, *METHODS[name], *extra]
-            print(" ".join(command), file=sys.stderr, flush=True)
-            subprocess.run(command, stdout=subprocess.DEVNULL, check=False)
-        path = os.path.join(out, "report.json")
-        if not os.path.exists(path):
-            rows.append((name, None))
-            continue
-        rows.append((name, json.load(open(path))))
-    pct = lambda v: "–" if v is None else f"{v:.2f}"
+    data = ["--criterion", "magnitude"] if a.data == "none" else ["--data", a.data]
+    common = ["--target", a.target, "--threads", "1", "--budget", a.budget, "--epochs", a.epochs, "--table", os.path.join(a.out, "table.sqlite")]
+    command = lambda name: ["prune", a.model, *data, *common, *METHODS[name], *extra]
+    rows = [(name, report(os.path.join(a.out, name), command(name))) for name in a.methods.split(",")]
     print("| method | latency / dense | interval | below the budget | predicted / dense | MACs / dense | measured | search s | held-out before | held-out after | test |")
     print("|---|---|---|---|---|---|---|---|---|---|---|")
     for name, r in rows:
@@ -72,4 +78,5 @@ def main():
               f"{pct(r['holdout_before'])} | {pct(r['holdout_after'])} | {pct(q['test_accuracy'])} |")
 
 
-main()
+if __name__ == "__main__":
+    main()

@@ -7,42 +7,26 @@ usage: compare_schemes.py MODEL DATA --rate 4 --epochs 1 --out DIR
 The finest regularity comes first: accuracy should fall from line to line. Runs that are in DIR already are not done again
 (those that stopped are resumed). FLAGS go to every `secateur prune`. The binary is target/release/secateur, or $SECATEUR.
 """
-import argparse, json, os, re, subprocess, sys
+import os, re
+
+from compare_methods import arguments, pct, report
 
 
 def main():
-    argv, extra = sys.argv[1:], []
-    if "--" in argv:
-        cut = argv.index("--")
-        argv, extra = argv[:cut], argv[cut + 1:]
-    p = argparse.ArgumentParser()
-    p.add_argument("model")
-    p.add_argument("data")
+    p, argv, extra = arguments()
     p.add_argument("--rate", default="4")
     p.add_argument("--epochs", default="1")
-    p.add_argument("--out", required=True)
     p.add_argument("--schemes", default="unstructured,block-punched:4x1,block-punched:16x1,block-punched:*x1,filter")
     a = p.parse_args(argv)
-    binary = os.environ.get("SECATEUR", "target/release/secateur")
     os.makedirs(a.out, exist_ok=True)
     print("| regularity | weights kept | held out, before | held out, after | test | dense test | training s |")
     print("|---|---|---|---|---|---|---|")
-    pct = lambda v: "–" if v is None else f"{v:.2f}"
     for scheme in a.schemes.split(","):
         out = os.path.join(a.out, re.sub(r"[^a-z0-9-]", "_", scheme.replace("*", "all")))
-        if not os.path.exists(os.path.join(out, "report.json")):
-            if os.path.exists(os.path.join(out, "journal.sqlite")):
-                command = [binary, "resume", out]
-            else:
-                command = [binary, "prune", a.model, "--data", a.data, "--scheme", scheme, "--rate", a.rate,
-                           "--epochs", a.epochs, "--out", out, *extra]
-            print(" ".join(command), file=sys.stderr, flush=True)
-            subprocess.run(command, stdout=subprocess.DEVNULL, check=False)
-        path = os.path.join(out, "report.json")
-        if not os.path.exists(path):
+        r = report(out, ["prune", a.model, "--data", a.data, "--scheme", scheme, "--rate", a.rate, "--epochs", a.epochs, *extra])
+        if r is None:
             print(f"| {scheme} | failed: see {out} | | | | | |", flush=True)
             continue
-        r = json.load(open(path))
         sparse = [l for l in r["layers"] if l["kept"] < l["weights"]]
         weights, kept = sum(l["weights"] for l in sparse), sum(l["kept"] for l in sparse)
         seconds = sum(s for name, s in r["seconds"] if name.startswith("trained"))
