@@ -77,6 +77,22 @@ impl Default for TargetOptions {
     }
 }
 
+impl TargetOptions {
+    /// Checks that nothing is asked of an embedded runtime that only a library or a provider could give.
+    ///
+    /// # Errors
+    /// [`Error::OptionUnsupported`].
+    pub(crate) fn check_embedded(&self, runtime: &str) -> Result<(), Error> {
+        let (option, remedy) = match (self.provider.as_deref(), &self.library) {
+            (Some(provider), _) if provider != "cpu" => (format!("provider={provider}"), "use the runtime `ort`"),
+            _ if !self.provider_options.is_empty() => ("provider options".into(), "use the runtime `ort`"),
+            (_, Some(library)) => (format!("library={}", library.display()), "it is embedded; leave it out"),
+            _ => return Ok(()),
+        };
+        Err(Error::OptionUnsupported { runtime: runtime.into(), option, remedy: remedy.into() })
+    }
+}
+
 /// How much the runtime may rewrite the graph before running it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]

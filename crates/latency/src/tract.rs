@@ -35,15 +35,7 @@ impl TractRuntime {
         if options.threads != 1 {
             return refuse(format!("threads={}", options.threads), "use threads=1, or the runtime `ort`");
         }
-        if let Some(provider) = options.provider.as_deref().filter(|p| *p != "cpu") {
-            return refuse(format!("provider={provider}"), "use the runtime `ort`");
-        }
-        if !options.provider_options.is_empty() {
-            return refuse("provider options".into(), "use the runtime `ort`");
-        }
-        if let Some(library) = &options.library {
-            return refuse(format!("library={}", library.display()), "it is embedded; leave it out");
-        }
+        options.check_embedded("tract")?;
         if options.optimization == Optimization::Extended {
             return refuse("optimization=extended".into(), "use all, basic or disabled");
         }

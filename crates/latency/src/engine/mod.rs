@@ -40,15 +40,7 @@ impl EngineRuntime {
     pub fn new(options: &TargetOptions) -> Result<Self, Error> {
         let refuse =
             |option: String, remedy: &str| Err(Error::OptionUnsupported { runtime: "engine".into(), option, remedy: remedy.into() });
-        if let Some(provider) = options.provider.as_deref().filter(|p| *p != "cpu") {
-            return refuse(format!("provider={provider}"), "use the runtime `ort`");
-        }
-        if !options.provider_options.is_empty() {
-            return refuse("provider options".into(), "use the runtime `ort`");
-        }
-        if let Some(library) = &options.library {
-            return refuse(format!("library={}", library.display()), "it is embedded; leave it out");
-        }
+        options.check_embedded("engine")?;
         if options.optimization != Optimization::All {
             return refuse(format!("optimization={}", options.optimization), "it always fuses what it can; leave it out");
         }
