@@ -88,6 +88,11 @@ fn a_run_meets_its_budget_and_its_plan_applies_again() {
     assert!((0.588 - 1e-9..=0.6 + 1e-9).contains(&share), "the flag wins over the file, and the budget is met: {share}");
     assert_eq!(report["within_tolerance"], true);
     assert!(r.err.contains("dense") && r.err.contains("floor"), "what is about to be done is told: {}", r.err);
+    // Without data nothing says what a branch is worth.
+    assert!(r.err.contains("residual branches stay"), "{}", r.err);
+    let plan: Value = serde_json::from_slice(&read(&p.path("run/plan.json"))).expect("JSON");
+    let steps = plan["cut"]["steps"].as_array().expect("steps");
+    assert!(steps.iter().all(|s| s["removed_branches"].as_array().is_none_or(Vec::is_empty)), "{steps:?}");
 
     p.run(&["apply", "run/plan.json", "m.onnx", "-o", "again.onnx"]).done();
     let smaller = |name: &str| p.run(&["inspect", name, "--json"]).done().json()["params"].clone();

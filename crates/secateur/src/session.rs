@@ -62,6 +62,10 @@ impl<'a> Session<'a> {
         if let Some(text) = learning.as_ref().and_then(Learning::drawn) {
             observer.event(Event::Note { text: text.to_owned() });
         }
+        if settings.depth && !settings.measures_branches() && !dense.groups.branches.is_empty() {
+            let text = "residual branches stay: what one is worth is measured on held-out images, and there are none";
+            observer.event(Event::Note { text: text.into() });
+        }
         let target: TargetSpec = settings.target.parse()?;
         let table = settings.table.clone().unwrap_or_else(default_table);
         let mut bench = Bench::open(&target, settings.worker.clone(), &table, settings.latency_batch)?;
@@ -83,9 +87,11 @@ impl<'a> Session<'a> {
         self.budget_s * (1.0 - self.settings.tolerance / 2.0)
     }
 
-    /// Residual branches may be removed: asked for, and the solver can.
+    /// Residual branches may be removed: asked for, the solver can, and what one is worth can be measured on held-out images.
+    /// Channels of different layers compare by their weights; a branch and channels do not.
     pub fn depth(&self) -> bool {
-        self.settings.depth && self.settings.solver == crate::settings::Solver::Joint
+        let settings = &self.settings;
+        settings.depth && settings.solver == crate::settings::Solver::Joint && settings.measures_branches()
     }
 
     /// What a search may choose at `stage`.

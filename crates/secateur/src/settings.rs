@@ -253,6 +253,11 @@ impl Settings {
         self.data.as_deref().or(drawn)
     }
 
+    /// The damage of removing a branch can be measured: there are held-out images to measure it on.
+    pub fn measures_branches(&self) -> bool {
+        self.data().is_some() && self.score_images > 0
+    }
+
     /// Checks what can be checked before anything is opened.
     ///
     /// # Errors

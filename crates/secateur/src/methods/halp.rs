@@ -79,7 +79,7 @@ fn balanced(
     costs: &dyn LayerCosts,
     budget: f64,
 ) -> Result<Values> {
-    if space.branches.is_empty() || session.learning.is_none() || session.settings.score_images == 0 {
+    if space.branches.is_empty() {
         return Ok(values.clone());
     }
     let mut tried: Vec<(Vec<usize>, f64, Values)> = Vec::new();
