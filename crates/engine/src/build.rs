@@ -28,7 +28,7 @@ pub(crate) fn build(mut network: Network, isa: Isa, team: Option<Arc<Team>>) -> 
     split_strides(&mut network);
     let planar = choose_layouts(&mut network, isa);
     join_pairs(&mut network, &planar);
-    let places = place(&network, &planar);
+    let places = place(&network, &planar, threads);
     let mut buffers: Vec<Buffer> = places.buffers.iter().map(|&len| Buffer::zeros(len)).collect();
     let mut tasks = Vec::new();
     let mut layers = Vec::new();
@@ -47,19 +47,15 @@ pub(crate) fn build(mut network: Network, isa: Isa, team: Option<Arc<Team>>) -> 
             }
             Operation::Conv(conv) => {
                 let (work, share) = convolution(isa, step, conv, &inputs, view)?;
-                let work = match work {
-                    Work::Convolution(c) => Work::Convolution(Box::new(c.divided(threads, WORTH_A_THREAD))),
-                    other => other,
-                };
                 kept = Some(share);
-                vec![(work, inputs)]
+                vec![(divided(work, threads), inputs)]
             }
             Operation::Pair(convs) => {
                 let (buffer, between) = inputs.remove(1);
                 middle = Some(buffer);
                 let (work, share) = pair(isa, step, convs, inputs[0].1, between, view)?;
                 kept = Some(share);
-                vec![(work, inputs)]
+                vec![(divided(work, threads), inputs)]
             }
             Operation::Pool { kind, window, pad, pad_end } => {
                 let pooling = Pooling {
@@ -108,6 +104,17 @@ pub(crate) fn build(mut network: Network, isa: Isa, team: Option<Arc<Team>>) -> 
         .collect();
     let output_ports = network.outputs.into_iter().map(|(p, _)| p).collect();
     Ok(Compiled { isa, team, buffers, tasks, layers, input_ports: network.inputs, inputs, output_ports, outputs })
+}
+
+/// Convolutions divided among `threads` threads.
+fn divided(work: Work, threads: usize) -> Work {
+    match work {
+        _ if threads < 2 => work,
+        Work::Convolution(c) => Work::Convolution(Box::new(c.divided(threads, WORTH_A_THREAD))),
+        Work::Planar(c) => Work::Planar(Box::new(c.divided(threads, WORTH_A_THREAD))),
+        Work::Pair(p) => Work::Pair(Box::new(p.divided(threads, WORTH_A_THREAD))),
+        other => other,
+    }
 }
 
 /// Copies of the parts that were not computed in place.

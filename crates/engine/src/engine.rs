@@ -278,8 +278,8 @@ fn execute(
             ops::into_blocks(isa, x, &View::plain(to.extent), output, to);
         }
         Work::Convolution(c) => c.run(operand(0).0, output, task.inputs.get(1).map(|(b, _)| buffers[*b].as_slice()), next, team),
-        Work::Planar(c) => c.run(operand(0).0, output, task.inputs.get(1).map(|(b, _)| buffers[*b].as_slice())),
-        Work::Pair(p) => p.run(operand(0).0, middle, output),
+        Work::Planar(c) => c.run(operand(0).0, output, task.inputs.get(1).map(|(b, _)| buffers[*b].as_slice()), team),
+        Work::Pair(p) => p.run(operand(0).0, middle, output, team),
         Work::Reorder => {
             let (x, from) = operand(0);
             let copy = if from.lanes == 1 { ops::into_blocks } else { ops::from_blocks };

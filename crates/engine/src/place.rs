@@ -5,7 +5,7 @@ use std::collections::HashMap;
 use crate::layout::{Extent, Halo, LANES, Layout, View};
 use crate::network::{Conv, Network, Operation, TensorId};
 
-/// Blocks of channels stored of the activation between two convolutions that are computed together.
+/// Blocks of channels stored of the activation between two convolutions that are computed together, by each thread.
 pub(crate) const MIDDLE_BLOCKS: usize = 2;
 
 /// Activations with their places.
@@ -24,7 +24,7 @@ pub(crate) struct Places {
 ///
 /// `planar` says which activations are; those of equal rows and columns get equal halos, so that pixels can be counted through their
 /// rows alike.
-pub(crate) fn place(network: &Network, planar: &[bool]) -> Places {
+pub(crate) fn place(network: &Network, planar: &[bool], threads: usize) -> Places {
     let n = network.tensors.len();
     let layout = |(&extent, &planar): (&Extent, &bool)| Layout { extent, halo: Halo::default(), lanes: if planar { 1 } else { LANES } };
     let mut layouts: Vec<Layout> = network.tensors.iter().zip(planar).map(layout).collect();
@@ -87,7 +87,7 @@ pub(crate) fn place(network: &Network, planar: &[bool]) -> Places {
         if let Operation::Pair(_) = step.operation {
             let t = step.inputs[1].0;
             buffer_of[t] = *between.entry(layouts[t]).or_insert_with(|| {
-                buffers.push(MIDDLE_BLOCKS * layouts[t].block());
+                buffers.push(threads * MIDDLE_BLOCKS * layouts[t].block());
                 buffers.len() - 1
             });
         }

@@ -51,19 +51,25 @@ proptest! {
     #[test]
     fn threads_change_nothing(seed in any::<u64>(), threads in 2usize..5) {
         let mut b = network(seed);
-        let inputs = b.inputs();
-        let mut alone = Engine::new().compile(&b.model, &InputShapes::batch(1)).unwrap();
-        let mut together = Engine::new().with_threads(threads).unwrap().compile(&b.model, &InputShapes::batch(1)).unwrap();
-        for c in [&mut alone, &mut together] {
-            inputs.iter().for_each(|(name, values)| c.set_input(name, values).unwrap());
-            c.run();
-            c.run();
-        }
-        for i in 0..alone.outputs().len() {
-            let same = alone.output(i).iter().zip(together.output(i)).all(|(a, b)| a.to_bits() == b.to_bits());
-            prop_assert!(same, "output {i} with {threads} threads");
-        }
+        same_with(threads, &mut b)?;
     }
+}
+
+/// The network computes the same with one thread and with `threads`, to the last bit.
+fn same_with(threads: usize, b: &mut Builder) -> Result<(), TestCaseError> {
+    let inputs = b.inputs();
+    let mut alone = Engine::new().compile(&b.model, &InputShapes::batch(1)).unwrap();
+    let mut together = Engine::new().with_threads(threads).unwrap().compile(&b.model, &InputShapes::batch(1)).unwrap();
+    for c in [&mut alone, &mut together] {
+        inputs.iter().for_each(|(name, values)| c.set_input(name, values).unwrap());
+        c.run();
+        c.run();
+    }
+    for i in 0..alone.outputs().len() {
+        let same = alone.output(i).iter().zip(together.output(i)).all(|(a, b)| a.to_bits() == b.to_bits());
+        prop_assert!(same, "output {i} with {threads} threads");
+    }
+    Ok(())
 }
 
 /// A convolution, its normalisation, the sum and the activation are one step, and zero units are not computed.
@@ -134,5 +140,6 @@ fn an_expansion_and_its_depthwise_convolution_are_one_step() {
         for isa in Isa::available() {
             agrees(&mut b, isa).unwrap();
         }
+        same_with(3, &mut b).unwrap();
     }
 }

@@ -4,7 +4,7 @@ use std::ops::Range;
 
 use super::buffer::Buffer;
 use super::order::Order;
-use super::shares::{Share, Whole, divide};
+use super::shares::{Operands, Share, Whole, divide};
 use super::table::{Access, Isa, kernel};
 use super::team::Team;
 use super::tile::{Groups, Layer, List, TileKernel};
@@ -200,15 +200,12 @@ impl Convolution {
         self.assert_output(output);
         assert_eq!(residual.is_some(), self.residual.is_some());
         assert!(residual.zip(self.residual).is_none_or(|(r, v)| r.len() >= v.len));
-        let operands = Operands { input: input.as_ptr(), output: output.as_mut_ptr(), residual: residual.map(<[f32]>::as_ptr) };
+        let residual = residual.map(<[f32]>::as_ptr);
+        let operands = Operands { input: input.as_ptr(), output: output.as_mut_ptr(), residual, middle: std::ptr::null_mut() };
         // SAFETY: the lengths were just checked, and the slices are borrowed until all shares are done. No two shares write the
         // same element: they differ in filters, or in tiles, which do not overlap where there is more than one share.
         let share = |i: usize| unsafe { self.run_share(&self.shares[i], operands.get(), next.map(|n| n.first_weights(i))) };
-        match (self.shares.len(), team) {
-            (1, _) => share(0),
-            (n, Some(team)) => team.run(n, share),
-            (n, None) => (0..n).for_each(share),
-        }
+        Team::spread(team, self.shares.len(), share);
     }
 
     /// Computes one share of the result.
@@ -217,7 +214,7 @@ impl Convolution {
     /// The operands are as long as those this was made for, the residual is there if it was then, and nobody else reads or writes
     /// meanwhile what the share writes.
     unsafe fn run_share(&self, share: &Share, operands: Operands, next: Option<&[f32]>) {
-        let Operands { input, output, residual } = operands;
+        let Operands { input, output, residual, .. } = operands;
         let added = |at: usize| residual.map_or(std::ptr::null(), |r| r.wrapping_add(at));
         let part = |first: usize, last: usize| Groups { first: first as u32, last: last as u32 };
         match &self.plan {
@@ -349,6 +346,12 @@ impl Convolution {
         self.groups
     }
 
+    /// Multiply-adds of 16 of one group of filter blocks, all tiles.
+    pub(super) fn operations(&self, group: usize) -> usize {
+        let pixels: usize = self.single_pass().map_or(1, |tiles| tiles.iter().map(|t| t.rows.len() * t.columns).sum());
+        self.lists.iter().skip(group).step_by(self.groups).map(|l| l.count as usize).sum::<usize>() * self.span / LANES * pixels
+    }
+
     /// Filter blocks per group.
     pub(super) fn blocks(&self) -> usize {
         self.blocks
@@ -362,24 +365,6 @@ impl Convolution {
             }
             Plan::Vector { .. } => &[],
         }
-    }
-}
-
-/// Where a convolution reads and writes in one run.
-#[derive(Clone, Copy)]
-struct Operands {
-    input: *const f32,
-    output: *mut f32,
-    residual: Option<*const f32>,
-}
-
-// SAFETY: addresses alone; what is done with them is the business of `Convolution::run_share`.
-unsafe impl Sync for Operands {}
-
-impl Operands {
-    /// Itself: a closure that calls this captures all of it, and not the addresses one by one.
-    fn get(&self) -> Self {
-        *self
     }
 }
 

@@ -1,9 +1,13 @@
 //! Planar convolutions that were checked once, so that running them needs no bounds.
 
+use std::ops::Range;
+
 use super::buffer::Buffer;
 use super::convolve::{Clamp, Geometry};
 use super::planar::{OFFSETS_BEHIND, PlanarLayer, SUBSETS, SortedList, StripKernel, strip_kernel};
+use super::shares::{Amount, Operands, Split, split};
 use super::table::Isa;
+use super::team::Team;
 use super::tile::Groups;
 use crate::layout::{LANES, View};
 use crate::sorted::{Batch, Sorted};
@@ -20,13 +24,36 @@ const INPUT_BYTES: usize = 24 << 10;
 /// Survivors per group and pass that are worth loading and storing the sums for.
 const WORTH_A_PASS: f64 = 24.0;
 
+/// Pixels that follow each other, with their kernel.
+#[derive(Debug, Clone)]
+struct Strip {
+    kernel: StripKernel,
+    first: usize,
+    pixels: usize,
+}
+
+/// Some strips of all filters, or all strips of some filters.
+#[derive(Debug, Clone, PartialEq, Eq)]
+struct Share {
+    strips: Range<usize>,
+    /// Batches, chunk by chunk.
+    chunks: Vec<Vec<Batch>>,
+}
+
+/// Weights in the list of a group of `width` filters.
+fn weights_in(list: &SortedList, width: usize) -> usize {
+    let used = |set: usize| if width == 8 { 8 } else { (set + 1).count_ones() as usize };
+    list.counts.iter().enumerate().map(|(set, &c)| c as usize * used(set)).sum()
+}
+
 /// A convolution of step 1 from planes to planes of the same pitch.
 #[derive(Debug, Clone)]
 pub(crate) struct PlanarConvolution {
-    /// Kernels with the first of their pixels.
-    strips: Vec<(StripKernel, usize)>,
-    /// Batches, chunk by chunk.
-    chunks: Vec<Vec<Batch>>,
+    strips: Vec<Strip>,
+    /// One per thread.
+    shares: Vec<Share>,
+    /// Filters that the kernels take at a time.
+    width: usize,
     passes: usize,
     lists: Vec<SortedList>,
     offsets: Vec<u32>,
@@ -102,9 +129,8 @@ impl PlanarConvolution {
         // What is written behind the last row stays in the plane.
         let fits = |v: &View| v.base + (filters - 1) * v.block + pixels <= v.len && pixels <= v.block;
         let lists_fit = sorted.lists.iter().all(|l| {
-            let used = |set: usize| if sorted.filters == 8 { 8 } else { (set + 1).count_ones() as usize };
             let survivors: usize = l.counts.iter().map(|&c| c as usize).sum();
-            let weights: usize = l.counts.iter().enumerate().map(|(set, &c)| c as usize * used(set)).sum();
+            let weights = weights_in(l, sorted.filters);
             let one_set = sorted.filters != 8 || l.counts[1..] == [0; SUBSETS - 1];
             one_set && l.offsets as usize + survivors <= sorted.offsets.len() && l.weights as usize + weights <= sorted.weights.len()
         });
@@ -114,7 +140,7 @@ impl PlanarConvolution {
         let mut strips = Vec::new();
         let mut at = 0;
         for n in cut(isa, sorted.filters, vectors)? {
-            strips.push((strip_kernel(isa, sorted.filters, n)?, at));
+            strips.push(Strip { kernel: strip_kernel(isa, sorted.filters, n)?, first: at, pixels: n * LANES });
             at += n * LANES;
         }
         let inside = |i: usize| i / output.row < output.extent.height && i % output.row < output.extent.width;
@@ -125,8 +151,9 @@ impl PlanarConvolution {
         let mut offsets = sorted.offsets.clone();
         offsets.resize(offsets.len() + OFFSETS_BEHIND, 0);
         Some(Self {
+            shares: vec![Share { strips: 0..strips.len(), chunks: chunks(sorted, largest_chunk(&input, &output)) }],
             strips,
-            chunks: chunks(sorted, largest_chunk(&input, &output)),
+            width: sorted.filters,
             passes: sorted.passes,
             lists: sorted.lists.clone(),
             offsets,
@@ -142,14 +169,60 @@ impl PlanarConvolution {
         })
     }
 
-    /// Computes the result.
+    /// Divides the work among at most `threads` threads, each with at least `least` multiply-adds of 16. The result stays the
+    /// same, bit for bit.
+    #[must_use]
+    pub fn divided(mut self, threads: usize, least: usize) -> Self {
+        let all = &self.shares[0].chunks;
+        // The lists of a batch are pass by pass, so that only a batch of one pass can be cut.
+        let parts: Vec<Batch> = match all.concat() {
+            batches if self.passes > 1 => batches,
+            batches => batches.into_iter().flat_map(|b| (b.first..b.last).map(|g| Batch { first: g, last: g + 1 })).collect(),
+        };
+        let lists = |b: &Batch| &self.lists[b.first * self.passes..b.last * self.passes];
+        let weights: Vec<usize> = parts.iter().map(|b| lists(b).iter().map(|l| weights_in(l, self.width)).sum()).collect();
+        let pixels: Vec<usize> = self.strips.iter().map(|s| s.pixels).collect();
+        let input_bytes = self.input.extent.channels * self.input.block * size_of::<f32>();
+        let shares = match split(Amount { pixels: &pixels, weights: &weights, input_bytes }, threads, least) {
+            Split::One => return self,
+            Split::Pixels(ranges) => ranges.into_iter().map(|strips| Share { strips, chunks: all.clone() }).collect(),
+            Split::Filters(ranges) => {
+                let share =
+                    |r: Range<usize>| Share { strips: 0..pixels.len(), chunks: within(all, parts[r.start].first..parts[r.end - 1].last) };
+                ranges.into_iter().map(share).collect()
+            }
+        };
+        self.shares = shares;
+        self
+    }
+
+    /// Computes the result, with as many threads as it was divided for.
     ///
     /// # Panics
-    /// Buffers shorter than those it was made for; a residual where it was made without, or the other way round.
-    pub fn run(&self, input: &[f32], output: &mut [f32], residual: Option<&[f32]>) {
+    /// Buffers shorter than those it was made for; a residual where it was made without, or the other way round; a smaller team
+    /// than it was divided for.
+    pub fn run(&self, input: &[f32], output: &mut [f32], residual: Option<&[f32]>, team: Option<&Team>) {
         assert!(input.len() >= self.input.len && output.len() >= self.output.len);
         assert_eq!(residual.is_some(), self.residual.is_some());
         assert!(residual.zip(self.residual).is_none_or(|(r, v)| r.len() >= v.len));
+        let operands = Operands {
+            input: input.as_ptr().wrapping_add(self.first),
+            output: output.as_mut_ptr().wrapping_add(self.output.base),
+            residual: residual.zip(self.residual).map(|(r, v)| r.as_ptr().wrapping_add(v.base)),
+            middle: std::ptr::null_mut(),
+        };
+        // SAFETY: the lengths were just checked, and the slices are borrowed until all shares are done. No two shares write the
+        // same element: they differ in filters, or in strips, which do not overlap.
+        Team::spread(team, self.shares.len(), |i| unsafe { self.run_share(&self.shares[i], operands.get()) });
+    }
+
+    /// Computes one share of the result.
+    ///
+    /// # Safety
+    /// The operands are the first pixels in buffers as long as those this was made for, the residual is there if it was then, and
+    /// nobody else reads or writes meanwhile what the share writes.
+    unsafe fn run_share(&self, share: &Share, operands: Operands) {
+        let Operands { input, output, residual, .. } = operands;
         let whole = PlanarLayer {
             lists: self.lists.as_ptr(),
             offsets: self.offsets.as_ptr(),
@@ -162,11 +235,9 @@ impl PlanarConvolution {
             high: self.clamp.high,
             slope: self.clamp.slope,
         };
-        let (from, to) = (input.as_ptr().wrapping_add(self.first), output.as_mut_ptr().wrapping_add(self.output.base));
-        let added = residual.zip(self.residual).map(|(r, v)| r.as_ptr().wrapping_add(v.base));
         let mask = self.mask.as_slice();
-        for chunk in &self.chunks {
-            for &(kernel, at) in &self.strips {
+        for chunk in &share.chunks {
+            for &Strip { kernel, first: at, .. } in &self.strips[share.strips.clone()] {
                 for batch in chunk {
                     let groups = Groups { first: batch.first as u32, last: batch.last as u32 };
                     for pass in 0..self.passes {
@@ -180,19 +251,28 @@ impl PlanarConvolution {
                         if pass + 1 < self.passes {
                             (layer.low, layer.high, layer.slope) = (Clamp::NONE.low, Clamp::NONE.high, Clamp::NONE.slope);
                         } else {
-                            plus = added.map_or(plus, |r| r.wrapping_add(at));
+                            plus = residual.map_or(plus, |r| r.wrapping_add(at));
                             keep = if mask.is_empty() { keep } else { mask.as_ptr().wrapping_add(at) };
                         }
                         // SAFETY: the CPU has the instruction set, the last pixel of the last strip of every channel, filter and
                         // residual lies in its buffer, batches cover the groups, there are lists for every pass, and they lie in
-                        // offsets and weights: `new` checked all of it, and the lengths of the buffers were checked above. The mask
-                        // is as long as all strips, `bias` was filled up to whole groups.
-                        unsafe { kernel(&layer, from.wrapping_add(at), to.wrapping_add(at), plus, groups, keep) }
+                        // offsets and weights: `new` checked all of it, and the caller vouches for the buffers. The mask is as long
+                        // as all strips, `bias` was filled up to whole groups.
+                        unsafe { kernel(&layer, input.wrapping_add(at), output.wrapping_add(at), plus, groups, keep) }
                     }
                 }
             }
         }
     }
+}
+
+/// What of `chunks` lies in `groups`, which cut no batch of several passes.
+fn within(chunks: &[Vec<Batch>], groups: Range<usize>) -> Vec<Vec<Batch>> {
+    let part = |b: &Batch| {
+        let (first, last) = (b.first.max(groups.start), b.last.min(groups.end));
+        (first < last).then_some(Batch { first, last })
+    };
+    chunks.iter().map(|c| c.iter().filter_map(part).collect::<Vec<_>>()).filter(|c| !c.is_empty()).collect()
 }
 
 /// Groups of a chunk at most. Where the input stays in the second-level cache and the result does not, few: they write few planes

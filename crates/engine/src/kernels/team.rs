@@ -86,6 +86,17 @@ impl Team {
         self.workers.len() + 1
     }
 
+    /// Calls `work(i)` for every `i` below `shares`: on the threads of `team`, or one after the other where there is none.
+    ///
+    /// # Panics
+    /// As [`Team::run`].
+    pub fn spread<F: Fn(usize) + Sync>(team: Option<&Self>, shares: usize, work: F) {
+        match team {
+            Some(team) => team.run(shares, work),
+            None => (0..shares).for_each(work),
+        }
+    }
+
     /// Calls `work(i)` for every `i` below `shares`, at most as many as there are threads, each on its own thread; 0 on the
     /// calling one. Returns when all have returned.
     ///

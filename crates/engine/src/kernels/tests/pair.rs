@@ -63,9 +63,11 @@ proptest! {
                 continue;
             };
             prop_assert_eq!(pair.middle_len(), blocks * middle.block);
-            let (mut part, mut result) = (Buffer::zeros(pair.middle_len()), Buffer::zeros(output.len));
-            pair.run(x.as_slice(), part.as_mut_slice(), result.as_mut_slice());
-            prop_assert_eq!(result.as_slice(), expected.as_slice());
+            for threads in [1, 2, 5] {
+                let (mut part, mut result) = (Buffer::zeros(threads * pair.middle_len()), Buffer::zeros(output.len));
+                pair.clone().divided(threads, 0).run(x.as_slice(), part.as_mut_slice(), result.as_mut_slice(), None);
+                prop_assert_eq!(result.as_slice(), expected.as_slice());
+            }
         }
     }
 }

@@ -26,7 +26,15 @@ impl Case {
         fill(&mut from, &input, &x);
         fill(&mut plus, &output, &added);
         to.as_mut_slice().fill(MARK);
-        convolution.run(from.as_slice(), to.as_mut_slice(), self.residual.then(|| plus.as_slice()));
+        let residual = self.residual.then(|| plus.as_slice());
+        convolution.run(from.as_slice(), to.as_mut_slice(), residual, None);
+        // In shares, one after the other, every bit is the same.
+        for threads in [2, 3, 7] {
+            let mut shared = Buffer::zeros(output.len);
+            shared.as_mut_slice().fill(MARK);
+            convolution.clone().divided(threads, 0).run(from.as_slice(), shared.as_mut_slice(), residual, None);
+            assert!(shared.as_slice().iter().zip(to.as_slice()).all(|(a, b)| a.to_bits() == b.to_bits()), "{threads} {self:?}");
+        }
         let mut is_pixel = vec![false; output.len];
         for c in 0..out.channels {
             for y in 0..out.height {
