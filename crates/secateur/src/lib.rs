@@ -35,7 +35,9 @@ mod settings;
 mod size;
 mod stage;
 mod staircases;
+mod tuning;
 mod verify;
+mod worth;
 
 pub use analysis::Analysis;
 pub use bench::{Bench, Probes, Relative, default_table};

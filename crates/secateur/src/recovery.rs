@@ -15,7 +15,7 @@ use crate::learning::{Learning, Split};
 use crate::settings::{Recover, Settings};
 
 /// Mini-batches that BatchNorm statistics are re-estimated on, unless the data have fewer.
-pub(crate) const REESTIMATION_BATCHES: usize = 100;
+const REESTIMATION_BATCHES: usize = 100;
 
 /// Images per batch of the calibration inputs.
 const BATCH: usize = 32;
@@ -100,13 +100,11 @@ impl Learning {
         let network = Network::compile(model)?;
         let score = |n: &Network| self.judge().score(n, self.data(), self.choosing(), None);
         let renew = |n: &Network| -> Result<Network> {
-            let (mut n, recipe) = (n.clone(), &settings.recipe);
-            let size = recipe.batch_size.min(self.data().len(Split::Train));
-            let batches = REESTIMATION_BATCHES.min(self.data().len(Split::Train) / size.max(1));
-            train::bn::reestimate(&mut n, self.data(), batches, size, &recipe.augment, settings.seed)?;
+            let mut n = n.clone();
+            self.reestimate(&mut n, settings)?;
             Ok(n)
         };
-        let renewable = self.keeps_statistics().is_none() && !network.running().is_empty();
+        let renewable = self.can_reestimate(&network);
         // What nothing is compared with is not scored for its own sake.
         if settings.recover != Recover::Bn || !renewable {
             tried.push(("as cut", network.clone(), score(&network)?));
@@ -137,6 +135,23 @@ impl Learning {
         let steps =
             tried.iter().enumerate().map(|(k, (what, _, score))| Recovery { what: (*what).into(), score: *score, taken: k == best });
         Ok(Recovered { model: recovered, steps: steps.collect(), fitted })
+    }
+
+    /// The network has BatchNorm statistics, and the data are such that new ones are worth having.
+    pub(crate) fn can_reestimate(&self, network: &Network) -> bool {
+        self.keeps_statistics().is_none() && !network.running().is_empty()
+    }
+
+    /// Takes the network's BatchNorm statistics anew, on training images.
+    ///
+    /// # Errors
+    /// The network cannot be run on the data.
+    pub(crate) fn reestimate(&self, network: &mut Network, settings: &Settings) -> Result<()> {
+        let (recipe, images) = (&settings.recipe, self.data().len(Split::Train));
+        let size = recipe.batch_size.min(images);
+        let batches = REESTIMATION_BATCHES.min(images / size.max(1));
+        train::bn::reestimate(network, self.data(), batches, size, &recipe.augment, settings.seed)?;
+        Ok(())
     }
 
     /// Training inputs without augmentation, for least squares.

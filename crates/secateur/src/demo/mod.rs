@@ -60,7 +60,7 @@ pub fn demo(out: &Path, seed: u64, worker: Option<latency::WorkerCommand>, obser
     let mut net = Network::compile(&model)?;
     let options = Options { holdout: 0.0, seed, ..Options::for_network(&net, Normalization::unit())? };
     let data = Dataset::open(&spec, options)?;
-    let mut progress = |p: &train::Progress| crate::learning::told(observer, p);
+    let mut progress = |p: &train::Progress| crate::tuning::told(observer, p);
     train::fit(&mut net, None, &data, &recipe, &mut Hooks { progress: Some(&mut progress), ..Default::default() })?;
     if observer.stop() {
         return Err(crate::Error::Setting("stopped while the demonstration's network was training; run `secateur demo` again".into()));

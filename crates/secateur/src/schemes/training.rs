@@ -12,9 +12,9 @@ use train::{Hooks, Network, Progress, Recipe};
 use super::work::Work;
 use crate::error::{Error, Result};
 use crate::evaluator::Score;
-use crate::learning::{CHECKPOINT_EVERY, Learning, Split, told};
-use crate::recovery::REESTIMATION_BATCHES;
+use crate::learning::{Learning, Split};
 use crate::settings::{Recover, SchemeTraining};
+use crate::tuning::{CHECKPOINT_EVERY, told};
 
 /// Share of the steps after which a gradual training has arrived.
 const ARRIVED: f64 = 0.6;
@@ -87,12 +87,9 @@ impl Work<'_> {
             return Ok(Trained { model, masks, holdout_before: None, holdout_after: None, penalty });
         };
         let mut network = Network::compile(&model)?;
-        if self.settings.recover != Recover::None && learning.keeps_statistics().is_none() && !network.running().is_empty() {
+        if self.settings.recover != Recover::None && learning.can_reestimate(&network) {
             self.stage("re-estimating BatchNorm")?;
-            let recipe = &self.settings.recipe;
-            let size = recipe.batch_size.min(learning.data().len(Split::Train));
-            let batches = REESTIMATION_BATCHES.min(learning.data().len(Split::Train) / size.max(1));
-            train::bn::reestimate(&mut network, learning.data(), batches, size, &recipe.augment, self.settings.seed)?;
+            learning.reestimate(&mut network, &self.settings)?;
             network.write_back(&mut model)?;
         }
         let holdout_before = self.holdout("holdout before", &learning, &model)?;
