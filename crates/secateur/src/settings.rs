@@ -25,7 +25,7 @@ pub enum Method {
     Archtree,
     /// Evolution over widths under a latency limit (after Liu et al., 2021).
     Lacp,
-    /// The evolution, started from the joint solver's answers.
+    /// HALP's steps, and for the last one the evolution, started from the joint solver's answers.
     Auto,
 }
 

@@ -80,8 +80,8 @@ pub struct ChoiceArgs {
     /// The measured latency ends in [budget·(1 − tolerance), budget].
     #[arg(long, value_name = "SHARE", default_value_t = defaults().tolerance)]
     pub tolerance: f64,
-    /// halp: saliency against latency; archtree: a tree measured at every level; lacp: evolution; auto: evolution from the joint
-    /// solver's answers; uniform and flops (one width fraction; multiply-accumulates): controls.
+    /// halp: saliency against latency; archtree: a tree measured at every level; lacp: evolution; auto: halp's steps, and for
+    /// the last one the evolution from the joint solver's answers; uniform and flops (one width fraction; multiply-accumulates): controls.
     #[arg(long, default_value_t = defaults().method, value_parser = PossibleValuesParser::new(["halp", "archtree", "lacp", "auto", "uniform", "flops"]).try_map(|s| s.parse::<Method>()))]
     pub method: Method,
     /// joint: widths and branches together, exactly; exact: prefix choice with input widths frozen; published: HALP's greedy programme.

@@ -5,8 +5,9 @@
 //! check proves it every time) and trains faster.
 
 use super::{Outcome, geometric};
+use crate::analysis::Analysis;
 use crate::choice::{Space, Values, Widths, from_prefixes, joint_problem, linearised};
-use crate::cost::{LayerCosts, Macs, StageCosts};
+use crate::cost::{LatencyTable, LayerCosts, Macs, StageCosts};
 use crate::error::{Error, Result};
 use crate::events::Event;
 use crate::meeting::Aim;
@@ -25,35 +26,48 @@ pub(super) enum Cost {
 /// Cells of the capacity axis of the published programme and of its exact counterpart.
 const RESOLUTION: usize = 20_000;
 
+/// A network at its last step, with what the choice is made from.
+pub(super) struct Approach {
+    pub table: LatencyTable,
+    pub stage: Stage,
+    pub saliency: Saliency,
+    /// Which step it is.
+    pub step: usize,
+    pub steps_spent: usize,
+}
+
 pub(super) fn run(session: &mut Session, cost: Cost) -> Result<Outcome> {
+    let Approach { table, stage, saliency, step, steps_spent } = approach(session, cost)?;
+    let goal = cost.of_dense(session) * session.target_s() / session.dense_s;
+    let costs = cost.layers(&session.dense, &table, &stage);
+    let (space, values) = weigh(session, (&stage, &saliency), &*costs, step, goal)?;
+    let chooser = Chooser::new(&stage, &space, &values, &*costs, session.settings.solver);
+    // The inner budget that lands at the wanted latency is found by measuring.
+    let aim = Aim { stage: &stage, saliency: &saliency, space: &space, table: &table, values: &values, beside: true };
+    let found = session.meet_budget(&aim, goal, &mut |inner| chooser.choose(inner))?;
+    Ok(Outcome { steps_spent, ..found })
+}
+
+/// Goes all steps but the last, of which it collects the saliency.
+pub(super) fn approach(session: &mut Session, cost: Cost) -> Result<Approach> {
     let table = session.latency_table()?;
     let mut stage = Stage::dense(session.dense.clone());
     let budgets = geometric(1.0, session.budget_s / session.dense_s, session.settings.steps);
-    let mut spent = 0;
-    for (t, share) in budgets.iter().enumerate() {
-        session.stage(&format!("step {} of {}: saliency", t + 1, budgets.len()))?;
-        let last = t + 1 == budgets.len();
-        stage.analysis = stage.analysis.with_slabs(session.slabs(t, budgets.len()))?;
-        let saliency = session.saliency(&mut stage, t)?;
-        spent += session.steps_per_saliency();
-        let space = Space::new(&stage.analysis.groups, session.settings.chunk, session.depth());
-        let values = session.values(&stage, &space, &saliency, t)?;
-        let latency = StageCosts::new(&table, &session.dense, &stage.analysis);
-        let macs = Macs::new(&stage.analysis.graph, &stage.analysis.facts, &stage.analysis.priced);
-        let costs: &dyn LayerCosts = if cost == Cost::Latency { &latency } else { &macs };
-        // The whole way is measured as a share of the dense network's cost, constants included.
-        let dense_cost = if cost == Cost::Latency { session.dense_s } else { Macs::total(&session.dense) };
-        let aim = if last { session.target_s() / session.dense_s } else { *share };
-        let values = balanced(session, &stage, &space, &saliency, &values, costs, aim * dense_cost)?;
-        let chooser = Chooser::new(&stage, &space, &values, costs, session.settings.solver);
-        if last {
-            // The inner budget that lands at the wanted latency is found by measuring.
-            let goal = Aim { stage: &stage, saliency: &saliency, space: &space, table: &table, values: &values, beside: true };
-            let found = session.meet_budget(&goal, aim * dense_cost, &mut |inner| chooser.choose(inner))?;
-            return Ok(Outcome { steps_spent: spent, ..found });
+    let mut steps_spent = 0;
+    for (step, share) in budgets.iter().enumerate() {
+        session.stage(&format!("step {} of {}: saliency", step + 1, budgets.len()))?;
+        stage.analysis = stage.analysis.with_slabs(session.slabs(step, budgets.len()))?;
+        let saliency = session.saliency(&mut stage, step)?;
+        steps_spent += session.steps_per_saliency();
+        if step + 1 == budgets.len() {
+            return Ok(Approach { table, stage, saliency, step, steps_spent });
         }
+        // The whole way is measured as a share of the dense network's cost, constants included.
+        let goal = share * cost.of_dense(session);
+        let costs = cost.layers(&session.dense, &table, &stage);
+        let (space, values) = weigh(session, (&stage, &saliency), &*costs, step, goal)?;
         // A step that is below what this stage can reach is left to the last one, which knows the floor.
-        let choice = match chooser.choose(aim * dense_cost) {
+        let choice = match Chooser::new(&stage, &space, &values, &*costs, session.settings.solver).choose(goal) {
             Ok(c) => c,
             Err(Error::Search(search::Error::Infeasible { .. })) => continue,
             Err(e) => return Err(e),
@@ -62,6 +76,39 @@ pub(super) fn run(session: &mut Session, cost: Cost) -> Result<Outcome> {
         stage = session.cut(stage, &decision)?;
     }
     Err(Error::Setting("--steps is 0".into()))
+}
+
+impl Cost {
+    /// What the layers of `stage` cost; `table` was made for `dense`.
+    fn layers<'t>(self, dense: &Analysis, table: &'t LatencyTable, stage: &Stage) -> Box<dyn LayerCosts + 't> {
+        let a = &stage.analysis;
+        match self {
+            Self::Latency => Box::new(StageCosts::new(table, dense, a)),
+            Self::Macs => Box::new(Macs::new(&a.graph, &a.facts, &a.priced)),
+        }
+    }
+
+    /// What the dense network costs.
+    fn of_dense(self, session: &Session) -> f64 {
+        match self {
+            Self::Latency => session.dense_s,
+            Self::Macs => Macs::total(&session.dense),
+        }
+    }
+}
+
+/// What may be chosen at step `step`, and what it is worth at a budget of `goal`.
+fn weigh(
+    session: &mut Session,
+    (stage, saliency): (&Stage, &Saliency),
+    costs: &dyn LayerCosts,
+    step: usize,
+    goal: f64,
+) -> Result<(Space, Values)> {
+    let space = Space::new(&stage.analysis.groups, session.settings.chunk, session.depth());
+    let values = session.values(stage, &space, saliency, step)?;
+    let values = balanced(session, stage, &space, saliency, &values, costs, goal)?;
+    Ok((space, values))
 }
 
 /// Weights of what lives in removable branches against everything else that are tried.

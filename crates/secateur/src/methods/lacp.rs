@@ -8,8 +8,8 @@ use std::time::Instant;
 
 use search::evolution::{Evolution, Genome, Settings as Evolving};
 
-use super::Outcome;
 use super::trials::{Choice, Trials};
+use super::{Outcome, halp};
 use crate::choice::Space;
 use crate::cost::Forecast;
 use crate::error::Result;
@@ -19,8 +19,19 @@ use crate::settings::Settings;
 /// Candidates in the elite; mutants and crossovers are half of the population each, once there is an elite.
 const ELITE: usize = 10;
 
-pub(super) fn run(session: &mut Session, seeds: usize) -> Result<Outcome> {
-    let mut trials = Trials::open(session)?;
+/// From the dense network, at random.
+pub(super) fn run(session: &mut Session) -> Result<Outcome> {
+    evolve(Trials::open(session)?, 0)
+}
+
+/// HALP's steps, and for its last one the evolution, from answers of the joint solver.
+pub(super) fn run_after_halp(session: &mut Session) -> Result<Outcome> {
+    let seeds = session.settings.seeds;
+    let approach = halp::approach(session, halp::Cost::Latency)?;
+    evolve(Trials::at(session, approach)?, seeds)
+}
+
+fn evolve(mut trials: Trials, seeds: usize) -> Result<Outcome> {
     let settings = &trials.session.settings;
     let generations = settings.generations;
     let mut evolution = Evolution::new(evolving(settings));

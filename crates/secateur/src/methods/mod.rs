@@ -42,7 +42,7 @@ pub fn run(session: &mut Session) -> Result<Outcome> {
         Method::Flops => halp::run(session, halp::Cost::Macs),
         Method::Uniform => uniform::run(session),
         Method::Archtree => archtree::run(session),
-        Method::Lacp => lacp::run(session, 0),
-        Method::Auto => lacp::run(session, session.settings.seeds),
+        Method::Lacp => lacp::run(session),
+        Method::Auto => lacp::run_after_halp(session),
     }
 }

@@ -1,4 +1,4 @@
-//! The candidates of one search over the dense network: each predicted, measured and scored at most once, and the last steps
+//! The candidates of one search over a network: each predicted, measured and scored at most once, and the last steps
 //! that the searches share: landing inside the tolerance by measured latency, and taking the best that lands.
 
 use std::collections::HashMap;
@@ -8,6 +8,7 @@ use latency::Protocol;
 use rand::{RngExt, SeedableRng};
 use rand_chacha::ChaCha8Rng;
 
+use super::halp::Approach;
 use super::{Chooser, Outcome};
 use crate::bench::Relative;
 use crate::choice::{Space, Values, neighbours};
@@ -42,7 +43,7 @@ const CONFIRMATIONS: usize = 6;
 /// Everything known about the candidates of a search.
 pub(super) struct Trials<'s, 'o> {
     pub session: &'s mut Session<'o>,
-    /// The network whose candidates these are: dense, perhaps trained a little while saliency was collected.
+    /// The network whose candidates these are: dense, or cut in steps before; perhaps trained a little while saliency was collected.
     pub stage: Stage,
     pub space: Space,
     pub values: Values,
@@ -65,21 +66,20 @@ impl<'s, 'o> Trials<'s, 'o> {
         session.stage("saliency")?;
         let saliency = session.saliency(&mut stage, 0)?;
         let steps_spent = session.steps_per_saliency();
+        Self::at(session, Approach { table, stage, saliency, step: 0, steps_spent })
+    }
+
+    /// Candidates of a network that was cut and trained before.
+    ///
+    /// # Errors
+    /// As [`Trials::open`].
+    pub fn at(session: &'s mut Session<'o>, approach: Approach) -> Result<Self> {
+        let Approach { table, stage, saliency, step, steps_spent } = approach;
         let space = session.space(&stage, session.settings.depth)?;
-        let values = session.values(&stage, &space, &saliency, 0)?;
+        let values = session.values(&stage, &space, &saliency, step)?;
         let evaluator = session.evaluator(&stage)?;
-        Ok(Self {
-            session,
-            stage,
-            space,
-            values,
-            saliency,
-            table,
-            evaluator,
-            measured: HashMap::new(),
-            scores: HashMap::new(),
-            steps_spent,
-        })
+        let (measured, scores) = (HashMap::new(), HashMap::new());
+        Ok(Self { session, stage, space, values, saliency, table, evaluator, measured, scores, steps_spent })
     }
 
     /// Predicts latencies of choices.
