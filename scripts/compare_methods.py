@@ -2,7 +2,7 @@
 """Prune one network to one budget by several methods with equal fine-tuning, and print the table.
 
 usage: compare_methods.py MODEL DATA --budget 50% --epochs 3 --out DIR
-           [--methods halp,halp-widths,halp-exact,halp-published,archtree,archtree-1,lacp,auto,uniform,uniform-edges,flops] [-- FLAGS...]
+           [--methods halp,halp-widths,halp-exact,halp-published,archtree,archtree-1,lacp,lacp-all,evolution,uniform,uniform-edges,flops] [-- FLAGS...]
 
 Runs that are in DIR already are not done again (those that stopped are resumed). All runs share one latency table.
 DATA is `none` for pruning by weights alone (with --epochs 0). FLAGS go to every `secateur prune`. The binary is target/release/secateur, or $SECATEUR.
@@ -21,7 +21,7 @@ METHODS = {
     "archtree-1": ["--method", "archtree", "--beam", "1"],
     "lacp": ["--method", "lacp", "--grid", "kept"],
     "lacp-all": ["--method", "lacp", "--grid", "all"],
-    "auto": ["--method", "auto"],
+    "evolution": ["--method", "evolution"],
 }
 
 

@@ -26,6 +26,8 @@ pub enum Method {
     /// Evolution over widths under a latency limit (after Liu et al., 2021).
     Lacp,
     /// HALP's steps, and for the last one the evolution, started from the joint solver's answers.
+    Evolution,
+    /// What ends best after fine-tuning as far as is known: HALP.
     Auto,
 }
 
@@ -112,7 +114,17 @@ macro_rules! named {
         }
     };
 }
-named!(Method, "method", Halp = "halp", Uniform = "uniform", Flops = "flops", Archtree = "archtree", Lacp = "lacp", Auto = "auto");
+named!(
+    Method,
+    "method",
+    Halp = "halp",
+    Uniform = "uniform",
+    Flops = "flops",
+    Archtree = "archtree",
+    Lacp = "lacp",
+    Evolution = "evolution",
+    Auto = "auto"
+);
 named!(Grid, "grid of widths", Chunk = "chunk", Kept = "kept", All = "all");
 named!(SchemeTraining, "training to a scheme", OneShot = "one-shot", Gradual = "gradual", Reweighted = "reweighted");
 named!(Recover, "recovery", None = "none", Bn = "bn", Lsq = "lsq");
@@ -149,17 +161,17 @@ pub struct Settings {
     pub step_batches: usize,
     /// Channels pruned together; 0: by the width of the group.
     pub chunk: usize,
-    /// Widths that `archtree`, `lacp` and `auto` choose among.
+    /// Widths that `archtree`, `lacp` and `evolution` choose among.
     pub grid: Grid,
     /// Sub-networks kept per level by `archtree`.
     pub beam: usize,
     /// Levels between the dense latency and the budget in `archtree`.
     pub levels: usize,
-    /// Candidates per generation of `lacp`.
+    /// Candidates per generation of `lacp` and `evolution`.
     pub population: usize,
-    /// Generations of `lacp`.
+    /// Generations of `lacp` and `evolution`.
     pub generations: usize,
-    /// Answers of the joint solver, with perturbed saliencies, that `archtree` and `auto` add to their candidates.
+    /// Answers of the joint solver, with perturbed saliencies, that `archtree` and `evolution` add to their candidates.
     pub seeds: usize,
     /// Widths inside a latency step are raised to the step's right edge in the end.
     pub round_up: bool,

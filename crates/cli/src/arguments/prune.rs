@@ -80,9 +80,10 @@ pub struct ChoiceArgs {
     /// The measured latency ends in [budget·(1 − tolerance), budget].
     #[arg(long, value_name = "SHARE", default_value_t = defaults().tolerance)]
     pub tolerance: f64,
-    /// halp: saliency against latency; archtree: a tree measured at every level; lacp: evolution; auto: halp's steps, and for
-    /// the last one the evolution from the joint solver's answers; uniform and flops (one width fraction; multiply-accumulates): controls.
-    #[arg(long, default_value_t = defaults().method, value_parser = PossibleValuesParser::new(["halp", "archtree", "lacp", "auto", "uniform", "flops"]).try_map(|s| s.parse::<Method>()))]
+    /// halp: saliency against latency; archtree: a tree measured at every level; lacp: evolution from the dense network;
+    /// evolution: halp's steps, and for the last one an evolution from the joint solver's answers; auto: what is known to end
+    /// best, which is halp; uniform and flops (one width fraction; multiply-accumulates): controls.
+    #[arg(long, default_value_t = defaults().method, value_parser = PossibleValuesParser::new(["halp", "archtree", "lacp", "evolution", "auto", "uniform", "flops"]).try_map(|s| s.parse::<Method>()))]
     pub method: Method,
     /// joint: widths and branches together, exactly; exact: prefix choice with input widths frozen; published: HALP's greedy programme.
     #[arg(long, default_value_t = defaults().solver, value_parser = PossibleValuesParser::new(["joint", "exact", "published"]).try_map(|s| s.parse::<Solver>()))]
@@ -118,7 +119,7 @@ pub struct ChoiceArgs {
     /// Candidates scored at a time; 0: one per core. Latency is measured one at a time whatever this says.
     #[arg(long, value_name = "N", default_value_t = defaults().workers)]
     pub workers: usize,
-    /// Widths that archtree, lacp and auto choose among.
+    /// Widths that archtree, lacp and evolution choose among.
     #[arg(long, default_value_t = defaults().grid, value_parser = PossibleValuesParser::new(["chunk", "kept", "all"]).try_map(|s| s.parse::<Grid>()))]
     pub grid: Grid,
     /// Sub-networks that archtree keeps per level; 1: a greedy descent.
@@ -127,13 +128,13 @@ pub struct ChoiceArgs {
     /// Levels of archtree between the dense latency and the budget.
     #[arg(long, value_name = "N", default_value_t = defaults().levels)]
     pub levels: usize,
-    /// Candidates per generation of lacp and auto.
+    /// Candidates per generation of lacp and evolution.
     #[arg(long, value_name = "N", default_value_t = defaults().population)]
     pub population: usize,
-    /// Generations of lacp and auto.
+    /// Generations of lacp and evolution.
     #[arg(long, value_name = "N", default_value_t = defaults().generations)]
     pub generations: usize,
-    /// Answers of the joint solver that archtree and auto add to their candidates.
+    /// Answers of the joint solver that archtree and evolution add to their candidates.
     #[arg(long, value_name = "N", default_value_t = defaults().seeds)]
     pub seeds: usize,
     /// Networks measured to calibrate the latency table.

@@ -38,11 +38,11 @@ pub struct Outcome {
 /// A budget that cannot be reached; what measuring, training and surgery refuse.
 pub fn run(session: &mut Session) -> Result<Outcome> {
     match session.settings.method {
-        Method::Halp => halp::run(session, halp::Cost::Latency),
+        Method::Halp | Method::Auto => halp::run(session, halp::Cost::Latency),
         Method::Flops => halp::run(session, halp::Cost::Macs),
         Method::Uniform => uniform::run(session),
         Method::Archtree => archtree::run(session),
         Method::Lacp => lacp::run(session),
-        Method::Auto => lacp::run_after_halp(session),
+        Method::Evolution => lacp::run_after_halp(session),
     }
 }
