@@ -152,11 +152,11 @@ fn a_killed_evolution_resumes_to_the_same_plan() {
     killed_and_resumed(&method, &|run| steps(run, "score") >= 8);
 }
 
-/// Killed while it evolves a network that its first step has cut and trained.
+/// Killed while it evolves a network that its first step has cut and trained, of which few candidates are left.
 #[test]
 fn a_killed_evolution_after_steps_resumes_to_the_same_plan() {
     let method = ["--method", "evolution", "--population", "6", "--generations", "3", "--seeds", "3", "--score-batches", "2"];
-    killed_and_resumed(&method, &|run| run.join("steps/01-trained.onnx").exists() && steps(run, "score") >= 9);
+    killed_and_resumed(&method, &|run| run.join("steps/01-trained.onnx").exists() && steps(run, "score") >= 3);
 }
 
 #[test]
