@@ -7,7 +7,7 @@
 use std::collections::HashSet;
 
 use rand::seq::{IndexedRandom, SliceRandom};
-use rand::{RngExt, SeedableRng};
+use rand::{Rng, RngExt, SeedableRng};
 use rand_chacha::ChaCha8Rng;
 
 /// What genomes mean.
@@ -111,7 +111,7 @@ impl Evolution {
                     _ => self.random(genome),
                 };
                 genome.canonical(&mut genes);
-                if self.repair(genome, budget, &mut genes) && self.asked.insert(genes.clone()) {
+                if repair(genome, budget, &mut genes, &mut self.rng) && self.asked.insert(genes.clone()) {
                     generation.push(genes);
                     break;
                 }
@@ -166,44 +166,44 @@ impl Evolution {
     fn random(&mut self, genome: &dyn Genome) -> Vec<usize> {
         genome.arities().iter().map(|&a| self.rng.random_range(0..a.max(1))).collect()
     }
+}
 
-    /// Steps random genes down until the cost is within `budget`, then up where that stays within it: an optimum uses its
-    /// budget. False where even the smallest genes cost too much.
-    fn repair(&mut self, genome: &dyn Genome, budget: f64, genes: &mut [usize]) -> bool {
-        let n = genes.len();
-        while genome.cost(genes) > budget {
-            let large: Vec<usize> = (0..n).filter(|&k| genes[k] > 0).collect();
-            let mut order = large;
-            order.shuffle(&mut self.rng);
-            let before = genes.to_vec();
-            let moved = order.into_iter().any(|k| {
-                genes[k] -= 1;
-                genome.canonical(genes);
-                // A form that stands for the same, or for more, is no step down.
-                let down = genes != before && genome.cost(genes) <= genome.cost(&before);
-                if !down {
-                    genes.copy_from_slice(&before);
-                }
-                down
-            });
-            if !moved {
-                return false;
-            }
-        }
-        let mut order: Vec<usize> = (0..n).collect();
-        order.shuffle(&mut self.rng);
-        let arities = genome.arities().to_vec();
-        for k in order {
-            if genes[k] + 1 >= arities[k] {
-                continue;
-            }
-            let before = genes.to_vec();
-            genes[k] += 1;
+/// Steps random genes down until the cost is within `budget`, then up where that stays within it: an optimum uses its
+/// budget. False where even the smallest genes cost too much.
+pub fn repair(genome: &dyn Genome, budget: f64, genes: &mut [usize], rng: &mut impl Rng) -> bool {
+    let n = genes.len();
+    while genome.cost(genes) > budget {
+        let large: Vec<usize> = (0..n).filter(|&k| genes[k] > 0).collect();
+        let mut order = large;
+        order.shuffle(rng);
+        let before = genes.to_vec();
+        let moved = order.into_iter().any(|k| {
+            genes[k] -= 1;
             genome.canonical(genes);
-            if genome.cost(genes) > budget {
+            // A form that stands for the same, or for more, is no step down.
+            let down = genes != before && genome.cost(genes) <= genome.cost(&before);
+            if !down {
                 genes.copy_from_slice(&before);
             }
+            down
+        });
+        if !moved {
+            return false;
         }
-        true
     }
+    let mut order: Vec<usize> = (0..n).collect();
+    order.shuffle(rng);
+    let arities = genome.arities().to_vec();
+    for k in order {
+        if genes[k] + 1 >= arities[k] {
+            continue;
+        }
+        let before = genes.to_vec();
+        genes[k] += 1;
+        genome.canonical(genes);
+        if genome.cost(genes) > budget {
+            genes.copy_from_slice(&before);
+        }
+    }
+    true
 }

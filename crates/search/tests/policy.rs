@@ -124,13 +124,29 @@ proptest! {
     }
 
     #[test]
-    fn imitation_makes_a_genome_likely(arities in prop::collection::vec(1usize..6, 1..12), seed in 0u64..1000) {
+    fn a_genome_replayed_is_what_the_policy_thinks_of_first(arities in prop::collection::vec(1usize..6, 1..12), seed in 0u64..1000) {
         let genes = Genes { arities, distinct: false };
         let mut rng = ChaCha8Rng::seed_from_u64(seed);
         let wanted: Vec<usize> = genes.arities.iter().map(|&a| rng.random_range(0..a)).collect();
         let mut policy = Policy::new(&genes.arities, Settings { seed, ..Settings::default() });
-        policy.imitate(&genes, &wanted, 0.8);
-        prop_assert!(policy.confidence(&genes, &wanted) >= 0.8);
+        // So high a mean that no single probability is below a half.
+        policy.replay(&genes, std::slice::from_ref(&wanted), 0.96);
+        prop_assert!(policy.probability(&genes, &wanted) >= 0.96);
         prop_assert_eq!(policy.mode(&genes), wanted);
+    }
+
+    #[test]
+    fn genomes_replayed_share_the_policy(seed in 0u64..1000) {
+        let genes = Genes { arities: vec![6; 8], distinct: false };
+        let mut rng = ChaCha8Rng::seed_from_u64(seed);
+        let two: Vec<Vec<usize>> = (0..2).map(|_| (0..8).map(|_| rng.random_range(0..6)).collect()).collect();
+        let mut policy = Policy::new(&genes.arities, Settings { seed, ..Settings::default() });
+        policy.replay(&genes, &two, 0.45);
+        let of = two.iter().map(|g| policy.probability(&genes, g)).collect::<Vec<_>>();
+        prop_assert!(of.iter().sum::<f64>() / 2.0 >= 0.45 && of.iter().all(|&p| p > 0.3), "{of:?}");
+        // Nothing to replay changes nothing.
+        let before = policy.mode(&genes);
+        policy.replay(&genes, &[], 1.0);
+        prop_assert_eq!(policy.mode(&genes), before);
     }
 }

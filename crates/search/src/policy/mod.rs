@@ -55,7 +55,7 @@ pub struct Policy {
 /// Largest norm of an update's gradient; longer ones are shortened to it.
 const CLIP: f64 = 5.0;
 
-/// Updates that an imitation takes at most.
+/// Updates that a replay takes at most.
 const LESSONS: usize = 400;
 
 impl Policy {
@@ -88,11 +88,9 @@ impl Policy {
         walk(&self.network, genome, &mut |p| (0..p.len()).fold(0, |best, k| if p[k] > p[best] { k } else { best }))
     }
 
-    /// The least over the genes of the probability of the option that `genes` takes, after those before it: above a half,
-    /// `genes` is the [`Policy::mode`].
-    pub fn confidence(&self, genome: &dyn Genome, genes: &[usize]) -> f64 {
-        let steps = self.network.forward(genes, &masks(genome, genes));
-        steps.iter().zip(genes).map(|(s, &a)| s.probabilities[a]).fold(1.0, f64::min)
+    /// Mean over the genes of the probability of the option that `genes` takes, after those before it.
+    pub fn probability(&self, genome: &dyn Genome, genes: &[usize]) -> f64 {
+        taken(&self.network.forward(genes, &masks(genome, genes)), genes)
     }
 
     /// Learns from the rewards (fitness) of genomes that were asked for, in one update. Rewards that are no finite numbers are
@@ -120,19 +118,31 @@ impl Policy {
         self.adam.step(&mut self.network.parameters, &mut gradient, self.settings.learning_rate);
     }
 
-    /// Moves the policy towards `genes`, until each of their options has at least `probability`: a start that is known to be
-    /// good.
-    pub fn imitate(&mut self, genome: &dyn Genome, genes: &[usize], probability: f64) {
-        let legal = masks(genome, genes);
+    /// Moves the policy towards the best genomes known, each as much as the others, until the options they take have `probability`
+    /// on average over genomes and genes: self-imitation (Oh et al., ICML 2018). What gave a reward once is not forgotten after
+    /// one update, and what is asked for next lies around it.
+    pub fn replay(&mut self, genome: &dyn Genome, best: &[Vec<usize>], probability: f64) {
+        let legal: Vec<_> = best.iter().map(|genes| masks(genome, genes)).collect();
+        let share = 1.0 / best.len().max(1) as f64;
         for _ in 0..LESSONS {
-            if self.confidence(genome, genes) >= probability {
+            let mut gradient = vec![0.0; self.network.parameters.len()];
+            let mut mean = 0.0;
+            for (genes, legal) in best.iter().zip(&legal) {
+                let steps = self.network.forward(genes, legal);
+                mean += share * taken(&steps, genes);
+                self.network.backward(genes, &steps, share, 0.0, &mut gradient);
+            }
+            if best.is_empty() || mean >= probability {
                 break;
             }
-            let mut gradient = vec![0.0; self.network.parameters.len()];
-            self.network.backward(genes, &self.network.forward(genes, &legal), 1.0, 0.0, &mut gradient);
             self.adam.step(&mut self.network.parameters, &mut gradient, self.settings.learning_rate);
         }
     }
+}
+
+/// Mean over the genes of the probability of the option taken.
+fn taken(steps: &[network::Step], genes: &[usize]) -> f64 {
+    steps.iter().zip(genes).map(|(s, &a)| s.probabilities[a]).sum::<f64>() / genes.len().max(1) as f64
 }
 
 /// Walks the genes; `pick` chooses from the probabilities of a gene's options.

@@ -6,16 +6,17 @@
 //! ```
 //!
 //! exp(−loss) is the (geometric) mean probability of the right class; it orders candidates as the loss does and lies in (0, 1].
-//! What is scored is the candidate brought to the target ([`fit`]): rates are moved one step at a time until the target is used
-//! and not passed. So no evaluation goes to a network that could not be taken, or that leaves time unused; what candidates cost as
-//! they were asked is known before and is charged to the policy by the penalty. The controls' candidates are repaired within the
-//! target by themselves.
+//! What is scored of a candidate is what it becomes within the target, by random steps as those of the controls ([`repair`]): so no
+//! evaluation goes to a network that could not be taken, or that leaves time unused; and none to one that was scored before. What
+//! candidates cost as they were asked is known before and is charged to the policy by the penalty. Between updates the policy goes
+//! back to the best that is known ([`Policy::replay`]): a few dozen rewards are too few to learn from each only once.
 
-use search::evolution::{Evolution, Genome, Scored, Settings as Evolving};
+use rand::SeedableRng;
+use rand_chacha::ChaCha8Rng;
+use search::evolution::{Evolution, Genome, Scored, Settings as Evolving, repair};
 use search::policy::{Policy, Settings as Learning};
 
 use super::mapper::Mapper;
-use super::solve::fit;
 use super::space::Priced;
 use super::{Genes, MapBy};
 use crate::error::Result;
@@ -29,11 +30,14 @@ const BATCH: usize = 10;
 /// Candidates of the elite that parents are drawn from.
 const ELITE: usize = 6;
 
-/// Batches in a row that bring no new candidate within the target, after which a search has nothing left to ask.
-const STALE: usize = 40;
+/// Best candidates that the policy goes back to.
+const REPLAYED: usize = 3;
 
-/// Genes in which the policy's first candidates differ from the best known mapping, at most on average.
+/// Genes in which its candidates then differ from them, on average.
 const DIFFERENT: f64 = 4.0;
+
+/// Candidates that the policy is asked for, per one that is new; where that is not enough, it has nothing left to ask.
+const TRIES: usize = 60;
 
 /// Scores `evaluations` different candidates, `seeds` among them, and returns all of them, the best first.
 pub(super) fn search(mapper: &mut Mapper, by: MapBy, evaluations: usize, seeds: &[Genes]) -> Result<Vec<Genes>> {
@@ -61,36 +65,44 @@ pub(super) fn search(mapper: &mut Mapper, by: MapBy, evaluations: usize, seeds: 
         return Ok(run.best_first(mapper));
     }
     let mut policy = Policy::new(genome.arities(), Learning { seed: mapper.seed(), ..Learning::default() });
-    let worth = mapper.worth.clone();
-    let at_target = |genes: &Genes| {
-        let mut moved = fit(&space, &worth, &costs, genes, limit)?;
+    let mut rng = ChaCha8Rng::seed_from_u64(mapper.seed());
+    let mut within = |genes: &Genes| {
+        let mut moved = genes.clone();
         genome.canonical(&mut moved);
-        Some(moved)
+        repair(&genome, limit, &mut moved, &mut rng).then_some(moved)
     };
-    let within: Vec<Genes> = seeds.iter().take(evaluations).filter_map(at_target).collect();
-    run.score(mapper, &within)?;
-    if let Some(best) = run.best_first(mapper).first() {
-        let genes = genome.arities().len() as f64;
-        policy.imitate(&genome, best, (1.0 - DIFFERENT / genes).max(0.5));
-    }
-    let mut stale = 0;
-    while run.left() > 0 && stale < STALE {
-        let asked = policy.ask(&genome, BATCH);
-        let moved: Vec<Option<Genes>> = asked.iter().map(at_target).collect();
-        let mut new: Vec<Genes> = moved.iter().flatten().filter(|g| !run.found.contains(g)).cloned().collect();
-        new.sort();
-        new.dedup();
-        new.truncate(run.left());
-        stale = if new.is_empty() { stale + 1 } else { 0 };
+    let mut seeds: Vec<Genes> = seeds.iter().filter_map(&mut within).collect();
+    seeds.dedup();
+    seeds.truncate(evaluations);
+    run.score(mapper, &seeds)?;
+    let probability = (1.0 - DIFFERENT / genome.arities().len() as f64).max(0.5);
+    while run.left() > 0 {
+        let best = run.best_first(mapper);
+        policy.replay(&genome, &best[..best.len().min(REPLAYED)], probability);
+        // What was asked, with what it becomes within the target.
+        let mut asked: Vec<(Genes, Option<Genes>)> = Vec::new();
+        let mut new: Vec<Genes> = Vec::new();
+        for _ in 0..BATCH * TRIES {
+            if new.len() == BATCH.min(run.left()) {
+                break;
+            }
+            for genes in policy.ask(&genome, 1) {
+                let moved = within(&genes);
+                new.extend(moved.iter().filter(|g| !run.found.contains(g) && !new.contains(g)).cloned().collect::<Vec<_>>());
+                asked.push((genes, moved));
+            }
+        }
+        if new.is_empty() {
+            break;
+        }
         run.score(mapper, &new)?;
-        // What no rate brings to the target counts as the worst that is known.
+        // What no step brings within the target counts as the worst that is known.
         let worst = run.found.iter().filter_map(|g| mapper.quality(g)).fold(1.0, f64::min);
         let scored: Vec<Scored> = asked
             .into_iter()
-            .zip(&moved)
             .map(|(genes, moved)| {
                 let over = (costs.total(&genes) / limit - 1.0).clamp(0.0, 10.0);
-                let quality = moved.as_ref().and_then(|m| mapper.quality(m)).unwrap_or(worst);
+                let quality = moved.and_then(|m| mapper.quality(&m)).unwrap_or(worst);
                 Scored { genes, fitness: quality - PENALTY * over }
             })
             .collect();
