@@ -2,7 +2,7 @@
 """Prune one network to one budget by several methods with equal fine-tuning, and print the table.
 
 usage: compare_methods.py MODEL DATA --budget 50% --epochs 3 --out DIR
-           [--methods halp,halp-widths,halp-exact,halp-published,archtree,archtree-1,lacp,lacp-all,evolution,uniform,uniform-edges,flops] [-- FLAGS...]
+           [--methods halp,halp-widths,halp-exact,halp-published,archtree,archtree-1,lacp,lacp-all,evolution,race,uniform,uniform-edges,flops] [-- FLAGS...]
 
 Runs that are in DIR already are not done again (those that stopped are resumed). All runs share one latency table.
 DATA is `none` for pruning by weights alone (with --epochs 0). FLAGS go to every `secateur prune`. The binary is target/release/secateur, or $SECATEUR.
@@ -18,10 +18,11 @@ METHODS = {
     "uniform-edges": ["--method", "uniform"],
     "flops": ["--method", "flops"],
     "archtree": ["--method", "archtree"],
-    "archtree-1": ["--method", "archtree", "--beam", "1"],
+    "archtree-1": ["--method", "archtree", "--beam", "1", "--seeds", "0"],
     "lacp": ["--method", "lacp", "--grid", "kept"],
     "lacp-all": ["--method", "lacp", "--grid", "all"],
     "evolution": ["--method", "evolution"],
+    "race": ["--method", "race"],
 }
 
 
@@ -65,16 +66,16 @@ def main():
     common = ["--target", a.target, "--threads", "1", "--budget", a.budget, "--epochs", a.epochs, "--table", os.path.join(a.out, "table.sqlite")]
     command = lambda name: ["prune", a.model, *data, *common, *METHODS[name], *extra]
     rows = [(name, report(os.path.join(a.out, name), command(name))) for name in a.methods.split(",")]
-    print("| method | latency / dense | interval | below the budget | predicted / dense | MACs / dense | measured | search s | held-out before | held-out after | test |")
-    print("|---|---|---|---|---|---|---|---|---|---|---|")
+    print("| method | latency / dense | interval | below the budget | predicted / dense | MACs / dense | parameters | measured | search s | held-out before | held-out after | test |")
+    print("|---|---|---|---|---|---|---|---|---|---|---|---|")
     for name, r in rows:
         if r is None:
-            print(f"| {name} | no result | | | | | | | | | |")
+            print(f"| {name} | no result | | | | | | | | | | |")
             continue
         d, q = r["dense"], r["pruned"]
         lo, hi = r["latency"]["ci"]
         below = 1 - q["latency_s"] / r["budget_s"]
-        print(f"| {name} | {r['latency']['ratio']:.4f} | {lo:.4f}–{hi:.4f} | {100 * below:+.2f} % | {r['predicted_s'] / d['latency_s']:.3f} | {q['macs'] / d['macs']:.3f} | {r['probes']['measured']} | {r.get('search_s', float('nan')):.0f} | "
+        print(f"| {name} | {r['latency']['ratio']:.4f} | {lo:.4f}–{hi:.4f} | {100 * below:+.2f} % | {r['predicted_s'] / d['latency_s']:.3f} | {q['macs'] / d['macs']:.3f} | {q['params'] / 1e3:.0f} k | {r['probes']['measured']} | {r.get('search_s', float('nan')):.0f} | "
               f"{pct(r['holdout_before'])} | {pct(r['holdout_after'])} | {pct(q['test_accuracy'])} |")
 
 

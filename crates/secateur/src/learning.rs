@@ -94,6 +94,11 @@ impl Learning {
         self.data.len(Split::Train) / recipe.batch_size.max(1)
     }
 
+    /// Training steps of the run.
+    pub(crate) fn steps(&self, settings: &Settings) -> usize {
+        (settings.recipe.epochs * self.steps_per_epoch(&settings.recipe) as f64).round() as usize
+    }
+
     /// The run's recipe for `steps` steps.
     pub(crate) fn recipe_for(&self, settings: &Settings, steps: usize) -> Recipe {
         let epochs = steps as f64 / self.steps_per_epoch(&settings.recipe).max(1) as f64;

@@ -56,7 +56,8 @@ impl<'a> Session<'a> {
         let dense = Analysis::within(model, &InputShapes::batch(settings.latency_batch), Scope::but(&settings.keep))?;
         dense.scope.check(&dense.graph, &dense.groups)?;
         dense.need_prunable()?;
-        let stepwise = matches!(settings.method, Method::Halp | Method::Flops | Method::Evolution | Method::Auto) && settings.steps > 1;
+        let stepwise =
+            matches!(settings.method, Method::Halp | Method::Flops | Method::Evolution | Method::Race | Method::Auto) && settings.steps > 1;
         let in_parts = if stepwise { in_parts(&dense)? } else { None };
         let learning = settings.data().map(|d| Learning::open(d, &settings, &dense.model)).transpose()?;
         if let Some(text) = learning.as_ref().and_then(Learning::drawn) {

@@ -27,6 +27,8 @@ pub enum Method {
     Lacp,
     /// HALP's steps, and for the last one the evolution, started from the joint solver's answers.
     Evolution,
+    /// HALP's steps, and for the last one several answers, trained a little, of which the best goes on.
+    Race,
     /// What ends best after fine-tuning as far as is known: HALP.
     Auto,
 }
@@ -123,6 +125,7 @@ named!(
     Archtree = "archtree",
     Lacp = "lacp",
     Evolution = "evolution",
+    Race = "race",
     Auto = "auto"
 );
 named!(Grid, "grid of widths", Chunk = "chunk", Kept = "kept", All = "all");
@@ -173,6 +176,8 @@ pub struct Settings {
     pub generations: usize,
     /// Answers of the joint solver, with perturbed saliencies, that `archtree` and `evolution` add to their candidates.
     pub seeds: usize,
+    /// Networks at the budget that enter a `race`, at most.
+    pub contenders: usize,
     /// Widths inside a latency step are raised to the step's right edge in the end.
     pub round_up: bool,
     /// Residual branches may be removed.
@@ -231,6 +236,7 @@ impl Default for Settings {
             population: 50,
             generations: 20,
             seeds: 12,
+            contenders: 6,
             round_up: true,
             depth: true,
             keep: Vec::new(),
@@ -289,6 +295,7 @@ impl Settings {
         range("--levels", self.levels as f64, 1.0, 1000.0)?;
         range("--population", self.population as f64, 4.0, 10_000.0)?;
         range("--generations", self.generations as f64, 1.0, 10_000.0)?;
+        range("--contenders", self.contenders as f64, 1.0, 100.0)?;
         range("--latency-batch", self.latency_batch as f64, 1.0, 4096.0)?;
         range("--calibration-images", self.calibration_images as f64, 1.0, 1e6)?;
         let drawn = self.data().is_some_and(|d| d.starts_with("drawn"));

@@ -87,8 +87,7 @@ impl Session<'_> {
         let holdout_before = recovery.iter().find(|r| r.taken).map(|r| r.score.percent);
         let Some(learning) = &self.learning else { return Err(Error::Setting("the data are gone".into())) };
         let (data, teacher, split) = (learning.data().clone(), learning.teacher().clone(), learning.choosing());
-        let all = (self.settings.recipe.epochs * learning.steps_per_epoch(&self.settings.recipe) as f64).round() as usize;
-        let total = all.saturating_sub(steps_spent);
+        let total = learning.steps(&self.settings).saturating_sub(steps_spent);
         if total == 0 {
             return Ok(Tuned { model, holdout_before, holdout_after: holdout_before, recovery });
         }

@@ -81,9 +81,10 @@ pub struct ChoiceArgs {
     #[arg(long, value_name = "SHARE", default_value_t = defaults().tolerance)]
     pub tolerance: f64,
     /// halp: saliency against latency; archtree: a tree measured at every level; lacp: evolution from the dense network;
-    /// evolution: halp's steps, and for the last one an evolution from the joint solver's answers; auto: what is known to end
+    /// evolution: halp's steps, and for the last one an evolution from the joint solver's answers; race: halp's steps, and for the last
+    /// one several answers trained a little, the worse half dropped, until one is left; auto: what is known to end
     /// best, which is halp; uniform and flops (one width fraction; multiply-accumulates): controls.
-    #[arg(long, default_value_t = defaults().method, value_parser = PossibleValuesParser::new(["halp", "archtree", "lacp", "evolution", "auto", "uniform", "flops"]).try_map(|s| s.parse::<Method>()))]
+    #[arg(long, default_value_t = defaults().method, value_parser = PossibleValuesParser::new(["halp", "archtree", "lacp", "evolution", "race", "auto", "uniform", "flops"]).try_map(|s| s.parse::<Method>()))]
     pub method: Method,
     /// joint: widths and branches together, exactly; exact: prefix choice with input widths frozen; published: HALP's greedy programme.
     #[arg(long, default_value_t = defaults().solver, value_parser = PossibleValuesParser::new(["joint", "exact", "published"]).try_map(|s| s.parse::<Solver>()))]
@@ -137,6 +138,9 @@ pub struct ChoiceArgs {
     /// Answers of the joint solver that archtree and evolution add to their candidates.
     #[arg(long, value_name = "N", default_value_t = defaults().seeds)]
     pub seeds: usize,
+    /// Networks at the budget that enter a race, at most.
+    #[arg(long, value_name = "N", default_value_t = defaults().contenders)]
+    pub contenders: usize,
     /// Networks measured to calibrate the latency table.
     #[arg(long, value_name = "N", default_value_t = defaults().calibration_networks)]
     pub calibration_networks: usize,
@@ -312,6 +316,7 @@ impl JobArgs {
             population: c.population,
             generations: c.generations,
             seeds: c.seeds,
+            contenders: c.contenders,
             calibration_networks: c.calibration_networks,
             loss: t.loss,
             recover: t.recover,

@@ -80,7 +80,7 @@ pub(super) fn approach(session: &mut Session, cost: Cost) -> Result<Approach> {
 
 impl Cost {
     /// What the layers of `stage` cost; `table` was made for `dense`.
-    fn layers<'t>(self, dense: &Analysis, table: &'t LatencyTable, stage: &Stage) -> Box<dyn LayerCosts + 't> {
+    pub fn layers<'t>(self, dense: &Analysis, table: &'t LatencyTable, stage: &Stage) -> Box<dyn LayerCosts + 't> {
         let a = &stage.analysis;
         match self {
             Self::Latency => Box::new(StageCosts::new(table, dense, a)),
@@ -89,7 +89,7 @@ impl Cost {
     }
 
     /// What the dense network costs.
-    fn of_dense(self, session: &Session) -> f64 {
+    pub fn of_dense(self, session: &Session) -> f64 {
         match self {
             Self::Latency => session.dense_s,
             Self::Macs => Macs::total(&session.dense),

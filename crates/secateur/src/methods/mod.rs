@@ -4,6 +4,7 @@ mod archtree;
 mod halp;
 mod lacp;
 mod pareto;
+mod race;
 mod schedule;
 mod trials;
 mod uniform;
@@ -44,5 +45,6 @@ pub fn run(session: &mut Session) -> Result<Outcome> {
         Method::Archtree => archtree::run(session),
         Method::Lacp => lacp::run(session),
         Method::Evolution => lacp::run_after_halp(session),
+        Method::Race => race::run(session),
     }
 }

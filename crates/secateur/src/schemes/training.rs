@@ -250,13 +250,6 @@ fn penalised_file(trial: usize) -> String {
     format!("steps/penalised-{trial}.onnx")
 }
 
-impl Learning {
-    /// Training steps of the run.
-    fn steps(&self, settings: &crate::settings::Settings) -> usize {
-        (settings.recipe.epochs * self.steps_per_epoch(&settings.recipe) as f64).round() as usize
-    }
-}
-
 impl Work<'_> {
     /// Held-out figure of a network, percent; recorded.
     fn holdout(&self, step: &str, learning: &Learning, model: &Model) -> Result<Option<f64>> {
