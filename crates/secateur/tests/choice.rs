@@ -76,6 +76,17 @@ proptest! {
     }
 
     #[test]
+    fn kept_weights_grow_with_every_channel_and_mixing_is_a_sum_of_shares(raw in prop::collection::vec(0usize..64, 32), chunk in 1usize..5) {
+        let a = network();
+        let space = Space::new(&a.groups, chunk, true);
+        let (weights, saliency) = (Values::kept_weights(&space, &a), Values::kept_saliency(&space, &magnitude(&a)));
+        prop_assert!(weights.groups.iter().all(|v| v.windows(2).all(|w| w[0] < w[1])), "{weights:?}");
+        let share = |v: &Values, choice: &[usize]| v.total(choice) / v.total(&space.keep_all());
+        let (mixed, choice) = (saliency.mixed(&weights, &space), consistent(&space, &raw));
+        prop_assert!((mixed.total(&choice) - share(&saliency, &choice) - share(&weights, &choice)).abs() < 1e-9);
+    }
+
+    #[test]
     fn joint_keeps_at_least_what_exact_keeps_and_exact_what_published_keeps(share in 0.3f64..0.98) {
         let a = network();
         let space = Space::new(&a.groups, 2, false);

@@ -7,13 +7,13 @@
 
 use std::time::Instant;
 
-use graph::{GroupId, InputShapes, Model};
+use graph::{InputShapes, Model};
 use serde::{Deserialize, Serialize};
 use train::{Hooks, Network, Progress, Recipe};
 
 use super::Outcome;
 use super::halp::{self, Approach, BALANCES, Chooser, Cost};
-use crate::choice::{Space, Values, Widths};
+use crate::choice::{Space, Values};
 use crate::error::{Error, Result};
 use crate::evaluator::Score;
 use crate::events::Event;
@@ -96,9 +96,11 @@ fn line_up(session: &mut Session, approach: &Approach) -> Result<Vec<Contender>>
 fn ways(session: &mut Session, approach: &Approach, space: &Space) -> Result<Vec<Way>> {
     let Approach { table, stage, saliency, step, .. } = approach;
     let values = session.values(stage, space, saliency, *step)?;
+    let weights = Values::kept_weights(space, &stage.analysis);
     let mut all = vec![
         Way { name: "multiply-accumulates".into(), values: values.clone(), cost: Cost::Macs },
-        Way { name: "weights kept".into(), values: weights_kept(stage, space), cost: Cost::Latency },
+        Way { name: "saliency and weights kept".into(), values: values.mixed(&weights, space), cost: Cost::Latency },
+        Way { name: "weights kept".into(), values: weights, cost: Cost::Latency },
     ];
     let balances = if space.branches.is_empty() { vec![1.0] } else { [&BALANCES[..], &DEEP].concat() };
     for balance in balances {
@@ -122,29 +124,10 @@ fn ways(session: &mut Session, approach: &Approach, space: &Space) -> Result<Vec
     let mut evaluator = session.evaluator(stage)?;
     let scores = session.score(&mut evaluator, stage, &decisions)?;
     let mut ranked: Vec<(f64, Way)> = scores.iter().map(|s| s.loss).zip(ways).collect();
-    // The two that do not look at saliency and latency as the others do are always there.
+    // Those that do not weigh saliency against latency alone are always there.
     let always = |w: &Way| !w.name.starts_with("depth");
     ranked.sort_by(|a, b| always(&b.1).cmp(&always(&a.1)).then(a.0.total_cmp(&b.0)));
     Ok(ranked.into_iter().map(|(_, w)| w).collect())
-}
-
-/// Every channel is worth the weights of the layers that write and read it, as wide as they are now: at a latency, the largest
-/// network.
-fn weights_kept(stage: &Stage, space: &Space) -> Values {
-    let a = &stage.analysis;
-    let widths = Widths::new(&a.groups, &a.priced, space);
-    let weights = |l: usize| {
-        let weight = a.graph.node(a.priced[l].node).input(1).and_then(|v| a.facts.shape(v));
-        weight.map_or(0.0, |s| s.iter().product::<usize>() as f64)
-    };
-    let share = |l: usize, g: GroupId, count: usize| {
-        let area = |(i, o): (usize, usize)| (i * o) as f64;
-        area(widths.of(l, &|x| (x == g).then_some(count))) / area(widths.of(l, &|_| None)).max(1.0)
-    };
-    let touches = |l: usize, g: GroupId| a.priced[l].inputs.iter().chain(&a.priced[l].outputs).any(|(x, _)| *x == g);
-    let of = |g: GroupId, count: usize| (0..a.priced.len()).filter(|&l| touches(l, g)).map(|l| weights(l) * share(l, g, count)).sum();
-    let groups = space.groups.iter().map(|o| o.counts.iter().map(|&c| if c == 0 { 0.0 } else { of(o.group, c) }).collect()).collect();
-    Values { groups, branches: vec![0.0; space.branches.len()] }
 }
 
 /// What the journal keeps of a contender after a rung.

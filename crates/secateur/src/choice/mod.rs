@@ -4,11 +4,15 @@
 //! branch that can be removed. One cost per layer, over the groups that make up its input and output widths. A branch that
 //! is removed and the groups living inside it agree: their width is 0 exactly when it is gone.
 
+mod values;
+
 use std::collections::{BTreeMap, BTreeSet};
 
 use graph::{BranchId, Decision, Group, GroupId, Groups, Layer};
 use search::{Factor, Problem, Variable};
 use serde::{Deserialize, Serialize};
+
+pub use values::Values;
 
 use crate::cost::LayerCosts;
 use crate::saliency::Saliency;
@@ -156,53 +160,6 @@ impl<'a> Widths<'a> {
         let kept = space.kept(choice);
         let gone = |l: usize| self.inside[l].iter().any(|&b| choice[space.groups.len() + b] == 0);
         (0..self.layers.len()).map(|l| if gone(l) { (0, 0) } else { self.of(l, &|g| kept.get(&g).copied()) }).collect()
-    }
-}
-
-/// Value of every option: per group and count, and per branch (added while it is there).
-#[derive(Debug, Clone, PartialEq)]
-pub struct Values {
-    /// `[group position][option]`
-    pub groups: Vec<Vec<f64>>,
-    /// `[branch position]`
-    pub branches: Vec<f64>,
-}
-
-impl Values {
-    /// Kept saliency, as the methods of the literature maximise it.
-    pub fn kept_saliency(space: &Space, saliency: &Saliency) -> Self {
-        let of = |g: &GroupOptions| {
-            let sums = saliency.prefix_sums(g.group);
-            g.counts.iter().map(|&c| sums.get(c).or(sums.last()).copied().unwrap_or(0.0)).collect()
-        };
-        Self { groups: space.groups.iter().map(of).collect(), branches: vec![0.0; space.branches.len()] }
-    }
-
-    /// What lives in removable branches counted `balance` times.
-    pub fn weighted(&self, space: &Space, balance: f64) -> Self {
-        let group =
-            |(g, v): (&GroupOptions, &Vec<f64>)| if g.branch.is_some() { v.iter().map(|x| x * balance).collect() } else { v.clone() };
-        Self {
-            groups: space.groups.iter().zip(&self.groups).map(group).collect(),
-            branches: self.branches.iter().map(|v| v * balance).collect(),
-        }
-    }
-
-    /// Every group's and branch's values times a factor of its own, drawn from `factor`.
-    pub fn perturbed(&self, factor: &mut dyn FnMut() -> f64) -> Self {
-        let mut scaled = |v: &Vec<f64>| {
-            let f = factor();
-            v.iter().map(|x| x * f).collect()
-        };
-        let groups = self.groups.iter().map(&mut scaled).collect();
-        Self { groups, branches: self.branches.iter().map(|x| x * factor()).collect() }
-    }
-
-    /// Value of a choice, what every solver maximises.
-    pub fn total(&self, choice: &[usize]) -> f64 {
-        let (groups, branches) = choice.split_at(self.groups.len());
-        let of_groups: f64 = self.groups.iter().zip(groups).map(|(v, &k)| v[k]).sum();
-        of_groups + self.branches.iter().zip(branches).filter(|(_, b)| **b == 1).map(|(v, _)| v).sum::<f64>()
     }
 }
 
