@@ -38,7 +38,7 @@ pub(super) struct Approach {
 
 pub(super) fn run(session: &mut Session, cost: Cost) -> Result<Outcome> {
     let Approach { table, stage, saliency, step, steps_spent } = approach(session, cost)?;
-    let goal = cost.of_dense(session) * session.target_s() / session.dense_s;
+    let goal = cost.goal(session);
     let costs = cost.layers(&session.dense, &table, &stage);
     let (space, values) = weigh(session, (&stage, &saliency), &*costs, step, goal)?;
     let chooser = Chooser::new(&stage, &space, &values, &*costs, session.settings.solver);
@@ -88,8 +88,13 @@ impl Cost {
         }
     }
 
+    /// What a network may cost that is to meet the budget, if it costs its share of the latency.
+    pub fn goal(self, session: &Session) -> f64 {
+        self.of_dense(session) * session.target_s() / session.dense_s
+    }
+
     /// What the dense network costs.
-    pub fn of_dense(self, session: &Session) -> f64 {
+    fn of_dense(self, session: &Session) -> f64 {
         match self {
             Self::Latency => session.dense_s,
             Self::Macs => Macs::total(&session.dense),

@@ -19,7 +19,6 @@ use crate::evaluator::Score;
 use crate::events::Event;
 use crate::meeting::Aim;
 use crate::session::Session;
-use crate::stage::Stage;
 use crate::tuning::told;
 
 /// Weights of what lives in removable branches beyond those that HALP tries: they keep depth whatever it costs in width.
@@ -70,10 +69,9 @@ fn line_up(session: &mut Session, approach: &Approach) -> Result<Vec<Contender>>
             break;
         }
         let costs = way.cost.layers(&session.dense, table, stage);
-        let goal = way.cost.of_dense(session) * session.target_s() / session.dense_s;
         let chooser = Chooser::new(stage, &space, &way.values, &*costs, session.settings.solver);
         let aim = Aim { stage, saliency, space: &space, table, values: &way.values, beside: true };
-        let outcome = match session.meet_budget(&aim, goal, &mut |inner| chooser.choose(inner)) {
+        let outcome = match session.meet_budget(&aim, way.cost.goal(session), &mut |inner| chooser.choose(inner)) {
             Ok(outcome) => outcome,
             // Another way may.
             Err(Error::BudgetNotReached { .. }) => continue,
@@ -110,8 +108,7 @@ fn ways(session: &mut Session, approach: &Approach, space: &Space) -> Result<Vec
     let mut ways: Vec<Way> = Vec::new();
     for way in all {
         let costs = way.cost.layers(&session.dense, table, stage);
-        let goal = way.cost.of_dense(session) * session.target_s() / session.dense_s;
-        match Chooser::new(stage, space, &way.values, &*costs, session.settings.solver).choose(goal) {
+        match Chooser::new(stage, space, &way.values, &*costs, session.settings.solver).choose(way.cost.goal(session)) {
             Ok(choice) if !chosen.contains(&choice) => {
                 chosen.push(choice);
                 ways.push(way);
