@@ -1,7 +1,7 @@
-//! One 256-bit register: what the planar kernels of AVX2 are written in, and three multiply-adds as one piece.
+//! One 256-bit register: what the planar kernels of AVX2 are written in, and two or three multiply-adds as one piece.
 //!
-//! Twelve sums, three factors and what they are multiplied by are all of the sixteen registers. Left to itself, the compiler loads ahead,
-//! runs out of them and keeps sums in memory, which halves the speed.
+//! Twelve sums with what they are made of take fifteen or all of the sixteen registers. Left to itself, the compiler loads ahead, runs out of
+//! them, and moves sums around or keeps them in memory, which costs up to half of the speed.
 
 use core::arch::asm;
 use core::arch::x86_64::*;
@@ -33,6 +33,30 @@ pub(super) unsafe fn add_products(sums: [__m256; 3], a: __m256, factors: [__m256
         );
     }
     [x, y, z]
+}
+
+/// `sums[i] + a[i]·x`, with nothing that touches memory moved across.
+///
+/// # Safety
+/// The CPU has AVX2 and FMA.
+#[inline]
+#[target_feature(enable = "avx2,fma")]
+pub(super) unsafe fn add_product(sums: [__m256; 2], a: [__m256; 2], x: __m256) -> [__m256; 2] {
+    let [mut low, mut high] = sums;
+    // SAFETY: as above.
+    unsafe {
+        asm!(
+            "vfmadd231ps {low}, {a}, {x}",
+            "vfmadd231ps {high}, {b}, {x}",
+            low = inout(ymm_reg) low,
+            high = inout(ymm_reg) high,
+            a = in(ymm_reg) a[0],
+            b = in(ymm_reg) a[1],
+            x = in(ymm_reg) x,
+            options(nostack, preserves_flags),
+        );
+    }
+    [low, high]
 }
 
 /// One 256-bit register.

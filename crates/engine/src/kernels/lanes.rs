@@ -42,6 +42,13 @@ pub(crate) trait Lanes: Copy {
             *sum = unsafe { self.mul_add(*f, *sum) };
         }
     }
+    /// Adds `self·x` to `sum`, where `x` has the same element in every lane; what is loaded next is loaded after it where that saves
+    /// registers.
+    #[inline(always)]
+    unsafe fn add_product(self, x: Self, sum: &mut Self) {
+        // SAFETY: the contract is the same.
+        *sum = unsafe { self.mul_add(x, *sum) };
+    }
     /// Lane by lane.
     unsafe fn add(self, o: Self) -> Self;
     /// Lane by lane.
@@ -123,7 +130,7 @@ impl Lanes for Plain {
 #[cfg(target_arch = "x86_64")]
 pub(crate) mod x86 {
     use super::Lanes;
-    use crate::kernels::eight::add_products;
+    use crate::kernels::eight::{add_product, add_products};
     use core::arch::x86_64::*;
 
     /// One 512-bit register.
@@ -191,6 +198,11 @@ pub(crate) mod x86 {
     #[allow(clippy::undocumented_unsafe_blocks)]
     impl Lanes for Avx2 {
         const THREES: bool = true;
+        #[inline(always)]
+        unsafe fn add_product(self, x: Self, sum: &mut Self) {
+            let [low, high] = unsafe { add_product([sum.0, sum.1], [self.0, self.1], x.0) };
+            *sum = Self(low, high);
+        }
         #[inline(always)]
         unsafe fn add_loaded_products(p: *const f32, factors: &[Self; 3], sums: &mut [Self; 3]) {
             unsafe {

@@ -106,7 +106,11 @@ unsafe fn survivor<L: Lanes, const FB: usize, const TH: usize, const TW: usize, 
                 let p = rows[r].byte_add(at).add(c * step);
                 let x = if VECTOR { L::load(p) } else { L::splat_at(p) };
                 for f in 0..FB {
-                    sums[f][r][c] = w[f].mul_add(x, sums[f][r][c]);
+                    if VECTOR {
+                        sums[f][r][c] = w[f].mul_add(x, sums[f][r][c]);
+                    } else {
+                        w[f].add_product(x, &mut sums[f][r][c]);
+                    }
                 }
             }
         }
