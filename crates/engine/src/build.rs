@@ -153,7 +153,7 @@ fn taps(conv: &Conv) -> Taps {
 fn convolution(isa: Isa, step: &Step, conv: &Conv, inputs: &[(usize, View)], output: View) -> Result<(Work, (usize, usize))> {
     let geometry = Geometry { input: inputs[0].1, pad: conv.pad, stride: conv.stride, output, residual: inputs.get(1).map(|i| i.1) };
     if output.lanes == LANES {
-        let (made, kept) = blocked(isa, step, conv, &geometry)?;
+        let (made, kept) = blocked(isa, step, conv, &geometry, false)?;
         return Ok((Work::Convolution(Box::new(made)), kept));
     }
     let [filters, channels, kh, kw] = conv.weights.shape;
@@ -174,17 +174,20 @@ fn convolution(isa: Isa, step: &Step, conv: &Conv, inputs: &[(usize, View)], out
 fn pair(isa: Isa, step: &Step, convs: &[Conv; 2], input: View, between: View, output: View) -> Result<(Work, (usize, usize))> {
     let [first, second] = convs;
     let geometry = |conv: &Conv, input, output| Geometry { input, pad: conv.pad, stride: conv.stride, output, residual: None };
-    let (a, kept) = blocked(isa, step, first, &geometry(first, input, between))?;
-    let (b, kept_too) = blocked(isa, step, second, &geometry(second, between, output))?;
+    let (a, kept) = blocked(isa, step, first, &geometry(first, input, between), true)?;
+    let (b, kept_too) = blocked(isa, step, second, &geometry(second, between, output), true)?;
     let below = (second.weights.shape[2] - 1) * second.dilation.0;
-    let needed = |y: usize| (y * second.stride.0 + below).saturating_sub(second.pad.0);
-    let made = Pair::new(a, b, needed).filter(|p| p.middle_len() <= MIDDLE_BLOCKS * between.block);
+    let reads = |y: usize| {
+        let first = y * second.stride.0;
+        (first.saturating_sub(second.pad.0), (first + below).saturating_sub(second.pad.0))
+    };
+    let made = Pair::new(a, b, reads, isa.band_bytes()).filter(|p| p.middle_len() <= MIDDLE_BLOCKS * between.block);
     let made = made.ok_or_else(|| fail(step, OUTSIDE))?;
     Ok((Work::Pair(Box::new(made)), (kept.0 + kept_too.0, kept.1 + kept_too.1)))
 }
 
-/// A convolution with filters in the lanes.
-fn blocked(isa: Isa, step: &Step, conv: &Conv, geometry: &Geometry) -> Result<(Convolution, (usize, usize))> {
+/// A convolution with filters in the lanes, of one pass over the channels where something depends on it.
+fn blocked(isa: Isa, step: &Step, conv: &Conv, geometry: &Geometry, one_pass: bool) -> Result<(Convolution, (usize, usize))> {
     let Geometry { input, output, .. } = geometry;
     let pack = |blocks| Survivors::pack(&conv.weights, taps(conv), input, blocks).ok_or_else(|| fail(step, LARGE));
     let mut survivors = pack(1)?;
@@ -201,6 +204,6 @@ fn blocked(isa: Isa, step: &Step, conv: &Conv, geometry: &Geometry) -> Result<(C
             (survivors, cover) = (paired, pairs);
         }
     }
-    let made = Convolution::new(isa, geometry, &survivors, &conv.weights.bias, &cover.tiles, conv.clamp);
+    let made = Convolution::new(isa, geometry, &survivors, &conv.weights.bias, &cover.tiles, conv.clamp, one_pass);
     Ok((made.ok_or_else(|| fail(step, OUTSIDE))?, survivors.kept))
 }

@@ -38,7 +38,8 @@ fn blocked_cost(isa: Isa, s: Structure, conv: &Conv, output: Extent) -> f64 {
         // Few multiply-adds per line of an input that comes from the second-level cache.
         Isa::Avx512 if channels > 64 && share * ((kh * kw * LANES) as f64) < 10.0 => 1.7,
         Isa::Avx512 => 1.35,
-        Isa::Avx2 | Isa::Neon | Isa::Plain => 1.2,
+        Isa::Avx2 => 1.0,
+        Isa::Neon | Isa::Plain => 1.2,
     };
     work * factor
 }
@@ -52,7 +53,9 @@ fn planar_cost(isa: Isa, s: Structure, input: Extent, output: Extent, gap: usize
     let large = if (input.len() + output.len()) * size_of::<f32>() > LARGE { 1.5 } else { 1.0 };
     let vectors = vectors * few * large;
     let eights = strip_kernel(isa, 8, 1).map(|_| (8, vectors * s.eights as f64 * 8.0 * 1.1));
-    let fours = strip_kernel(isa, 4, 1).map(|_| (4, vectors * (s.weights as f64 * 1.08 + s.fours as f64 * 1.2)));
+    // Per weight and per survivor: the instructions of their multiply-adds, and of loading their pixels.
+    let (weight, survivor) = if isa == Isa::Avx2 { (0.75, 1.3) } else { (1.08, 1.2) };
+    let fours = strip_kernel(isa, 4, 1).map(|_| (4, vectors * (s.weights as f64 * weight + s.fours as f64 * survivor)));
     [eights, fours].into_iter().flatten().min_by(|a, b| a.1.total_cmp(&b.1))
 }
 

@@ -3,7 +3,7 @@
 use std::ops::Range;
 
 use super::buffer::Buffer;
-use super::order::Order;
+use super::order::{Order, panel};
 use super::shares::{Operands, Share, Whole, divide};
 use super::table::{Access, Isa, kernel};
 use super::team::Team;
@@ -43,6 +43,9 @@ pub(crate) struct Geometry {
     /// Added to the result before the clamp.
     pub residual: Option<View>,
 }
+
+/// Tiles that meet the weights of a panel before the next: these come from the second-level cache once for all of them.
+const BATCH: usize = 16;
 
 /// A tile with its kernel and places.
 #[derive(Debug, Clone)]
@@ -84,6 +87,8 @@ pub(crate) struct Convolution {
     weights: Buffer,
     bias: Buffer,
     groups: usize,
+    /// Weights of a panel, which a batch of tiles meets before the next; `None` where each tile meets all weights of a chunk.
+    panel: Option<usize>,
     input_row: usize,
     input_step: usize,
     input: View,
@@ -95,9 +100,17 @@ pub(crate) struct Convolution {
 }
 
 impl Convolution {
-    /// Fixes kernels, tiles and the order of the work. `None` where some access would leave its buffer, or there is no kernel for
+    /// Fixes kernels, tiles and the order of the work; with `one_pass` tiles leave no partial sums in the output. `None` where some access would leave its buffer, or there is no kernel for
     /// a tile: the caller's arithmetic is wrong then.
-    pub fn new(isa: Isa, geometry: &Geometry, survivors: &Survivors, bias: &[f32], tiles: &[Tile], clamp: Clamp) -> Option<Self> {
+    pub fn new(
+        isa: Isa,
+        geometry: &Geometry,
+        survivors: &Survivors,
+        bias: &[f32],
+        tiles: &[Tile],
+        clamp: Clamp,
+        one_pass: bool,
+    ) -> Option<Self> {
         if !isa.is_available() {
             return None;
         }
@@ -124,7 +137,7 @@ impl Convolution {
             return None;
         }
         let single = output.extent.is_vector() && survivors.blocks == 1 && !vector;
-        let order = Order::new(survivors, geometry, tiles.first().filter(|_| !single).map(|t| t.shape));
+        let order = Order::new(isa, survivors, geometry, tiles.first().filter(|_| !single).map(|t| t.shape), one_pass);
         let plan = if single {
             let at = |v: &View| v.base;
             Plan::Vector { kernel: vector_kernel(isa)?, input: base, output: at(&output), residual: residual.as_ref().map_or(0, at) }
@@ -155,6 +168,7 @@ impl Convolution {
             weights: Buffer::from_slice(&order.weights),
             bias: Buffer::from_slice(&padded),
             groups,
+            panel: panel(isa, survivors),
             input_row: stride.0 * input.row,
             input_step: access.step,
             input,
@@ -228,27 +242,47 @@ impl Convolution {
                     let next_step = size_of_val(wanted).div_ceil((chunk.survivors * tiles.len()).max(1)).min(128);
                     // Of nothing wanted, a place that is there: asking for pages that are not costs time.
                     let mut ahead = if wanted.is_empty() { self.weights.as_slice().as_ptr() } else { wanted.as_ptr() };
-                    let ahead_per_pass = chunk.survivors * next_step / passes;
                     let whole = self.layer(next_step);
-                    let groups = part(chunk.first, chunk.last);
-                    for t in tiles {
+                    let compute = |t: &Placed, pass: usize, groups: Groups, ahead: *const f32| {
                         let (x, y) = (input.wrapping_add(t.input), output.wrapping_add(t.output));
-                        for pass in 0..*passes {
-                            let mut layer = Layer { lists: whole.lists.wrapping_add(pass * self.groups), ..whole };
-                            let mut plus = added(t.residual);
-                            if pass > 0 {
-                                layer.bias = std::ptr::null();
+                        let mut layer = Layer { lists: whole.lists.wrapping_add(pass * self.groups), ..whole };
+                        let mut plus = added(t.residual);
+                        if pass > 0 {
+                            layer.bias = std::ptr::null();
+                        }
+                        if pass + 1 < *passes {
+                            (layer.low, layer.high, layer.slope) = (Clamp::NONE.low, Clamp::NONE.high, Clamp::NONE.slope);
+                            plus = std::ptr::null();
+                        }
+                        // SAFETY: the CPU has the instruction set and the largest input, output and residual element of any
+                        // tile lies in its buffer: `new` checked both, and the caller vouches for the buffers. There
+                        // are lists for every pass, and they lie within offsets and weights; `bias` was filled up to whole
+                        // groups.
+                        unsafe { (t.kernel)(&layer, x, y, plus, groups, ahead) }
+                    };
+                    let Some(panel) = self.panel else {
+                        let groups = part(chunk.first, chunk.last);
+                        let ahead_per_pass = chunk.survivors * next_step / passes;
+                        for t in tiles {
+                            for pass in 0..*passes {
+                                compute(t, pass, groups, ahead);
+                                ahead = ahead.wrapping_byte_add(ahead_per_pass);
                             }
-                            if pass + 1 < *passes {
-                                (layer.low, layer.high, layer.slope) = (Clamp::NONE.low, Clamp::NONE.high, Clamp::NONE.slope);
-                                plus = std::ptr::null();
+                        }
+                        continue;
+                    };
+                    for batch in tiles.chunks(BATCH) {
+                        let mut first = chunk.first;
+                        while first < chunk.last {
+                            let last = if *passes > 1 { first + 1 } else { self.panel_end(first, chunk.last, panel) };
+                            let ahead_per_pass = chunk.survivors * next_step * (last - first) / (chunk.last - chunk.first) / passes;
+                            for pass in 0..*passes {
+                                for t in batch {
+                                    compute(t, pass, part(first, last), ahead);
+                                    ahead = ahead.wrapping_byte_add(ahead_per_pass);
+                                }
                             }
-                            // SAFETY: the CPU has the instruction set and the largest input, output and residual element of any
-                            // tile lies in its buffer: `new` checked both, and the caller vouches for the buffers. There
-                            // are lists for every pass, and they lie within offsets and weights; `bias` was filled up to whole
-                            // groups.
-                            unsafe { (t.kernel)(&layer, x, y, plus, groups, ahead) }
-                            ahead = ahead.wrapping_byte_add(ahead_per_pass);
+                            first = last;
                         }
                     }
                 }
@@ -284,6 +318,16 @@ impl Convolution {
             slope: self.clamp.slope,
             next_step,
         }
+    }
+
+    /// One past the last group, up to `last`, of those from `first` whose weights are together at most `panel`.
+    fn panel_end(&self, first: usize, last: usize, panel: usize) -> usize {
+        let mut weights = 0;
+        let fits = |list: &&List| {
+            weights += list.count as usize * self.span;
+            weights <= panel
+        };
+        first + self.lists[first..last].iter().take_while(fits).count().max(1)
     }
 
     /// The tiles, if they are computed one after the other in one pass over the channels.

@@ -1,6 +1,6 @@
-//! Sixteen `f32` side by side: what the kernels are written in, and what each instruction set has to provide.
+//! Some `f32` side by side: what the kernels are written in, and what each instruction set has to provide.
 
-/// Sixteen `f32` lanes.
+/// Sixteen `f32` lanes; where `WIDTH` says so, as many as that instead in all methods.
 ///
 /// The methods are `inline(always)` and carry no target feature of their own: they become the instructions of the set they are
 /// named after only inside a function compiled for it, which is where `isa_kernels!` puts them.
@@ -9,6 +9,15 @@
 /// Every method requires a CPU with the instruction set of the implementation. Pointers must be valid for the elements that
 /// the method names; `load` and `store` need no alignment.
 pub(crate) trait Lanes: Copy {
+    /// How many.
+    const WIDTH: usize = 16;
+    /// Kernels of three pixels should use [`Lanes::add_products`].
+    const THREES: bool = false;
+    /// Survivors that tile kernels take per turn of their loop, which pay for its instructions once.
+    const TOGETHER: usize = 4;
+    /// Whether tile kernels ask for the weights of survivors further on. Where few multiply-adds are in a survivor, the request
+    /// takes the place of an instruction, and the hardware's own prefetching is enough.
+    const ASKS_AHEAD: bool = false;
     /// Sixteen elements from `p`.
     unsafe fn load(p: *const f32) -> Self;
     /// Sixteen elements to `p`.
@@ -19,6 +28,27 @@ pub(crate) trait Lanes: Copy {
     unsafe fn splat(v: f32) -> Self;
     /// `self·a + b`; rounded once where the instruction set fuses.
     unsafe fn mul_add(self, a: Self, b: Self) -> Self;
+    /// Adds the elements at `p` times `factors[i]` to `sums[i]`; they are loaded as late as possible where that saves registers.
+    #[inline(always)]
+    unsafe fn add_loaded_products(p: *const f32, factors: &[Self; 3], sums: &mut [Self; 3]) {
+        // SAFETY: the contract is the same.
+        unsafe { Self::load(p).add_products(factors, sums) }
+    }
+    /// Adds `self·factors[i]` to `sums[i]`; what is loaded next is loaded after it where that saves registers.
+    #[inline(always)]
+    unsafe fn add_products(self, factors: &[Self; 3], sums: &mut [Self; 3]) {
+        for (sum, f) in sums.iter_mut().zip(factors) {
+            // SAFETY: the contract is the same.
+            *sum = unsafe { self.mul_add(*f, *sum) };
+        }
+    }
+    /// Adds `self·x` to `sum`, where `x` has the same element in every lane; what is loaded next is loaded after it where that saves
+    /// registers.
+    #[inline(always)]
+    unsafe fn add_product(self, x: Self, sum: &mut Self) {
+        // SAFETY: the contract is the same.
+        *sum = unsafe { self.mul_add(x, *sum) };
+    }
     /// Lane by lane.
     unsafe fn add(self, o: Self) -> Self;
     /// Lane by lane.
@@ -100,6 +130,7 @@ impl Lanes for Plain {
 #[cfg(target_arch = "x86_64")]
 pub(crate) mod x86 {
     use super::Lanes;
+    use crate::kernels::eight::{add_product, add_products};
     use core::arch::x86_64::*;
 
     /// One 512-bit register.
@@ -110,6 +141,8 @@ pub(crate) mod x86 {
     // what the trait names.
     #[allow(clippy::undocumented_unsafe_blocks)]
     impl Lanes for Avx512 {
+        const TOGETHER: usize = 1;
+        const ASKS_AHEAD: bool = true;
         #[inline(always)]
         unsafe fn prefetch(p: *const f32) {
             unsafe { _mm_prefetch::<_MM_HINT_T0>(p.cast()) }
@@ -164,6 +197,20 @@ pub(crate) mod x86 {
     // what the trait names.
     #[allow(clippy::undocumented_unsafe_blocks)]
     impl Lanes for Avx2 {
+        const THREES: bool = true;
+        #[inline(always)]
+        unsafe fn add_product(self, x: Self, sum: &mut Self) {
+            let [low, high] = unsafe { add_product([sum.0, sum.1], [self.0, self.1], x.0) };
+            *sum = Self(low, high);
+        }
+        #[inline(always)]
+        unsafe fn add_loaded_products(p: *const f32, factors: &[Self; 3], sums: &mut [Self; 3]) {
+            unsafe {
+                let low = add_products(sums.map(|s| s.0), _mm256_loadu_ps(p), factors.map(|f| f.0));
+                let high = add_products(sums.map(|s| s.1), _mm256_loadu_ps(p.add(8)), factors.map(|f| f.1));
+                *sums = [Self(low[0], high[0]), Self(low[1], high[1]), Self(low[2], high[2])];
+            }
+        }
         #[inline(always)]
         unsafe fn prefetch(p: *const f32) {
             unsafe { _mm_prefetch::<_MM_HINT_T0>(p.cast()) }

@@ -7,6 +7,8 @@
 mod accelerate;
 mod buffer;
 mod convolve;
+#[cfg(target_arch = "x86_64")]
+mod eight;
 mod lanes;
 mod order;
 mod pair;

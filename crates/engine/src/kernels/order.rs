@@ -3,15 +3,15 @@
 //! Outermost are *chunks* of filter blocks whose weights stay in the second-level cache, then tiles, then *passes* over channels:
 //! where few weights per channel survive, the input of a tile would stream from the second-level cache for every filter block,
 //! faster than that gives it. A pass takes as many channels as the first-level cache holds and leaves partial sums in the output.
+//!
+//! Tiles of few pixels use up weights faster than pixels. There it is the weights of a pass that the first-level cache holds, and a
+//! *batch* of neighbouring tiles meets them before the next: [`Isa::panel_bytes`].
 
 use super::convolve::Geometry;
-use super::table::Shape;
+use super::table::{Isa, Shape};
 use super::tile::List;
 use crate::layout::LANES;
 use crate::survivors::Survivors;
-
-/// Weights of a chunk, in bytes.
-const CHUNK_BYTES: usize = 512 << 10;
 
 /// Input of a tile that stays in the first-level cache beside weights and outputs, in bytes.
 const INPUT_BYTES: usize = 24 << 10;
@@ -52,13 +52,20 @@ pub(super) struct Order {
 }
 
 impl Order {
-    /// The order for tiles like `shape`.
-    pub fn new(survivors: &Survivors, geometry: &Geometry, shape: Option<Shape>) -> Self {
+    /// The order for tiles like `shape`; with `one_pass` every tile meets all channels at once.
+    pub fn new(isa: Isa, survivors: &Survivors, geometry: &Geometry, shape: Option<Shape>, one_pass: bool) -> Self {
         let groups = survivors.lists.len();
         let span = LANES * survivors.blocks;
-        let per_pass = shape.and_then(|s| channel_blocks_per_pass(survivors, geometry, s)).unwrap_or(usize::MAX);
+        let slices = slices(isa, survivors).filter(|_| shape.is_some());
+        let per_pass = shape.filter(|_| !one_pass && slices.is_none()).and_then(|s| channel_blocks_per_pass(survivors, geometry, s));
+        let per_pass = per_pass.unwrap_or(usize::MAX);
         let block_of = |offset: u32| offset as usize / size_of::<f32>() / geometry.input.block.max(1);
-        let passes = if per_pass == usize::MAX { 1 } else { geometry.input.blocks().div_ceil(per_pass) };
+        let passes = match slices {
+            _ if one_pass => 1,
+            Some(slices) => slices,
+            None if per_pass == usize::MAX => 1,
+            None => geometry.input.blocks().div_ceil(per_pass),
+        };
         let mut out = Self {
             chunks: Vec::new(),
             passes,
@@ -70,7 +77,7 @@ impl Order {
             let (mut last, mut bytes) = (first, 0);
             while last < groups {
                 let size = survivors.lists[last].count as usize * span * size_of::<f32>();
-                if last > first && bytes + size > CHUNK_BYTES {
+                if last > first && bytes + size > isa.chunk_bytes() {
                     break;
                 }
                 bytes += size;
@@ -82,8 +89,8 @@ impl Order {
                     let list = survivors.lists[g];
                     let offsets = &survivors.offsets[list.offsets as usize..(list.offsets + list.count) as usize];
                     // Offsets are sorted by block of channels.
-                    let (from, to) = if passes == 1 {
-                        (0, offsets.len())
+                    let (from, to) = if passes == 1 || slices.is_some() {
+                        (offsets.len() * pass / passes, offsets.len() * (pass + 1) / passes)
                     } else {
                         let at = |p: usize| offsets.partition_point(|&o| block_of(o) < p * per_pass);
                         (at(pass), at(pass + 1))
@@ -100,6 +107,18 @@ impl Order {
         }
         out
     }
+}
+
+/// Weights of a panel; `None` where there are none: of single blocks few survive, and few of a pass would be worth less than the partial
+/// sums cost.
+pub(super) fn panel(isa: Isa, survivors: &Survivors) -> Option<usize> {
+    isa.panel_bytes().filter(|_| survivors.blocks > 1).map(|bytes| bytes / size_of::<f32>())
+}
+
+/// Passes after which the weights of a group fit a panel; `None` where there are no panels.
+fn slices(isa: Isa, survivors: &Survivors) -> Option<usize> {
+    let longest = survivors.lists.iter().map(|l| l.count as usize).max()?;
+    Some((longest * LANES * survivors.blocks).div_ceil(panel(isa, survivors)?).max(1))
 }
 
 /// Blocks of 16 channels per pass; `None` for all at once.

@@ -1,4 +1,4 @@
-//! The kernel for planar activations: 16 neighbouring pixels in the lanes, one weight for all of them.
+//! The kernel for planar activations: neighbouring pixels in the lanes, 16 or 8, one weight for all of them.
 //!
 //! Filters are taken four or eight at a time. Per survivor (an input element per pixel) the kernel loads the pixels once and does one
 //! multiply-add per filter that uses it. Of eight filters, all meet every survivor; of four, survivors are sorted by which of them
@@ -82,38 +82,73 @@ unsafe fn subset<L: Lanes, const F: usize, const P: usize, const SET: u32>(
     // SAFETY: all accesses are those that the caller vouches for.
     unsafe {
         let last = at.offset.add(count as usize);
+        // Two at a time pay for the loop's own instructions once.
+        if L::TOGETHER > 1 {
+            let even = at.offset.add(count as usize / 2 * 2);
+            while at.offset != even {
+                one::<L, F, P, SET>(sums, input, *at.offset, at.offset, at.weight);
+                let weight = at.weight.add(SET.count_ones() as usize);
+                one::<L, F, P, SET>(sums, input, *at.offset.add(1), at.offset, weight);
+                at.weight = weight.add(SET.count_ones() as usize);
+                at.offset = at.offset.add(2);
+            }
+        }
         while at.offset != last {
-            let pixels = input.byte_add(*at.offset as usize);
-            let mut x = [L::splat(0.0); P];
-            for p in 0..P {
-                x[p] = L::load(pixels.add(LANES * p));
-            }
-            // Fewer filters have their pixels in the first-level cache, pass by pass.
-            if F == 8 {
-                let wanted = input.wrapping_byte_add(*at.offset.add(AHEAD) as usize);
-                for p in 0..P {
-                    L::prefetch(wanted.wrapping_add(LANES * p));
-                }
-            }
-            for f in 0..F {
-                if SET >> f & 1 == 1 {
-                    let w = L::splat_at(at.weight);
-                    at.weight = at.weight.add(1);
-                    for p in 0..P {
-                        sums[f][p] = w.mul_add(x[p], sums[f][p]);
-                    }
-                }
-            }
+            one::<L, F, P, SET>(sums, input, *at.offset, at.offset, at.weight);
+            at.weight = at.weight.add(SET.count_ones() as usize);
             at.offset = at.offset.add(1);
         }
     }
 }
 
-/// `16·P` pixels for groups of `F` filters, 4 or 8. `input` is what offset 0 of the first pixel means, `output` the first pixel of
+/// Adds the survivor whose input is `bytes` from that of offset 0, and whose weights are at `weight`; `offset` is where its offset is.
+///
+/// # Safety
+/// As [`strip`].
+#[inline(always)]
+unsafe fn one<L: Lanes, const F: usize, const P: usize, const SET: u32>(
+    sums: &mut [[L; P]; F],
+    input: *const f32,
+    bytes: u32,
+    offset: *const u32,
+    mut weight: *const f32,
+) {
+    // SAFETY: all accesses are those that the caller vouches for.
+    unsafe {
+        let pixels = input.byte_add(bytes as usize);
+        let mut x = [L::splat(0.0); P];
+        for p in 0..P {
+            x[p] = L::load(pixels.add(L::WIDTH * p));
+        }
+        // Fewer filters have their pixels in the first-level cache, pass by pass.
+        if F == 8 {
+            let wanted = input.wrapping_byte_add(*offset.add(AHEAD) as usize);
+            for p in 0..P {
+                L::prefetch(wanted.wrapping_add(L::WIDTH * p));
+            }
+        }
+        for f in 0..F {
+            if SET >> f & 1 == 1 {
+                let w = L::splat_at(weight);
+                weight = weight.add(1);
+                match (sums[f].first_chunk_mut(), x.first_chunk()) {
+                    (Some(three), Some(x)) if L::THREES => w.add_products(x, three),
+                    _ => {
+                        for p in 0..P {
+                            sums[f][p] = w.mul_add(x[p], sums[f][p]);
+                        }
+                    }
+                }
+            }
+        }
+    }
+}
+
+/// `P` vectors of pixels for groups of `F` filters, 4 or 8. `input` is what offset 0 of the first pixel means, `output` the first pixel of
 /// filter 0, `residual` what is added before the activation (null for none), `mask` bits that results keep (null for all).
 ///
 /// # Safety
-/// The CPU has the instruction set of `L`. For every survivor of the groups `16·P` pixels are readable; as many are writable per
+/// The CPU has the instruction set of `L`. For every survivor of the groups `P` vectors of pixels are readable; as many are writable per
 /// filter, and readable of residual and mask where there is one; lists, weights and bias cover the groups, and [`OFFSETS_BEHIND`]
 /// offsets are readable behind the last.
 #[inline(always)]
@@ -135,7 +170,7 @@ unsafe fn strip<L: Lanes, const F: usize, const P: usize>(
             if call.bias.is_null() {
                 for f in 0..F {
                     for p in 0..P {
-                        sums[f][p] = L::load(output.add(place(f) * call.output_plane + LANES * p));
+                        sums[f][p] = L::load(output.add(place(f) * call.output_plane + L::WIDTH * p));
                     }
                 }
             } else {
@@ -156,7 +191,7 @@ unsafe fn strip<L: Lanes, const F: usize, const P: usize>(
             if !residual.is_null() {
                 for f in 0..F {
                     for p in 0..P {
-                        sums[f][p] = sums[f][p].add(L::load(residual.add(place(f) * call.residual_plane + LANES * p)));
+                        sums[f][p] = sums[f][p].add(L::load(residual.add(place(f) * call.residual_plane + L::WIDTH * p)));
                     }
                 }
             }
@@ -177,7 +212,7 @@ unsafe fn strip<L: Lanes, const F: usize, const P: usize>(
             }
             if !mask.is_null() {
                 for p in 0..P {
-                    let keep = L::load(mask.add(LANES * p));
+                    let keep = L::load(mask.add(L::WIDTH * p));
                     for f in 0..F {
                         sums[f][p] = sums[f][p].and(keep);
                     }
@@ -185,7 +220,7 @@ unsafe fn strip<L: Lanes, const F: usize, const P: usize>(
             }
             for f in (0..F).rev() {
                 for p in 0..P {
-                    sums[f][p].store(output.add(place(f) * call.output_plane + LANES * p));
+                    sums[f][p].store(output.add(place(f) * call.output_plane + L::WIDTH * p));
                 }
             }
         }
@@ -213,12 +248,17 @@ macro_rules! strips {
 #[cfg(target_arch = "x86_64")]
 strips!(avx512, super::lanes::x86::Avx512, "avx512f");
 #[cfg(target_arch = "x86_64")]
-strips!(avx2, super::lanes::x86::Avx2, "avx2,fma");
+strips!(avx2, super::eight::Eight, "avx2,fma");
 #[cfg(target_arch = "aarch64")]
 strips!(neon, super::lanes::arm::Neon, "neon");
 strips!(plain, Plain);
 
-/// The kernel that computes `vectors` times 16 pixels of `filters` filters at a time; `None` where there is none.
+/// Pixels per vector of [`strip_kernel`].
+pub(crate) fn strip_lanes(isa: Isa) -> usize {
+    if isa == Isa::Avx2 { LANES / 2 } else { LANES }
+}
+
+/// The kernel that computes `vectors` times [`strip_lanes`] pixels of `filters` filters at a time; `None` where there is none.
 pub(crate) fn strip_kernel(isa: Isa, filters: usize, vectors: usize) -> Option<StripKernel> {
     match (isa, filters, vectors) {
         #[cfg(target_arch = "x86_64")]
@@ -236,6 +276,10 @@ pub(crate) fn strip_kernel(isa: Isa, filters: usize, vectors: usize) -> Option<S
         }),
         #[cfg(target_arch = "x86_64")]
         (Isa::Avx2, 4, 1) => Some(avx2::<4, 1>),
+        #[cfg(target_arch = "x86_64")]
+        (Isa::Avx2, 4, 2) => Some(avx2::<4, 2>),
+        #[cfg(target_arch = "x86_64")]
+        (Isa::Avx2, 4, 3) => Some(avx2::<4, 3>),
         #[cfg(target_arch = "aarch64")]
         (Isa::Neon, 4, 1) => Some(neon::<4, 1>),
         (Isa::Plain, 4, 1) => Some(plain::<4, 1>),

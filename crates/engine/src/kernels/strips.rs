@@ -4,19 +4,13 @@ use std::ops::Range;
 
 use super::buffer::Buffer;
 use super::convolve::{Clamp, Geometry};
-use super::planar::{OFFSETS_BEHIND, PlanarLayer, SUBSETS, SortedList, StripKernel, strip_kernel};
+use super::planar::{OFFSETS_BEHIND, PlanarLayer, SUBSETS, SortedList, StripKernel, strip_kernel, strip_lanes};
 use super::shares::{Amount, Operands, Split, split};
 use super::table::Isa;
 use super::team::Team;
 use super::tile::Groups;
 use crate::layout::{LANES, View};
 use crate::sorted::{Batch, Sorted};
-
-/// Weights of the groups computed for all pixels before the next, in bytes: they stay in the second-level cache beside pixels.
-const CHUNK_BYTES: usize = 768 << 10;
-
-/// An input that stays in the second-level cache, in bytes.
-const STAYS: usize = 1 << 20;
 
 /// Pixels of a pass that stay in the first-level cache beside sums and weights, in bytes.
 const INPUT_BYTES: usize = 24 << 10;
@@ -75,9 +69,9 @@ fn is_continuous(view: &View, like: &View) -> bool {
     view.lanes == 1 && view.row == like.row && view.extent == like.extent
 }
 
-/// Pixels of a plane counted through all rows, in vectors of 16.
-fn vectors(view: &View) -> usize {
-    ((view.extent.height - 1) * view.row + view.extent.width).div_ceil(LANES)
+/// Pixels of a plane counted through all rows, in vectors of `lanes`.
+fn vectors(view: &View, lanes: usize) -> usize {
+    ((view.extent.height - 1) * view.row + view.extent.width).div_ceil(lanes)
 }
 
 /// Vectors of the longest strip for lists of `filters`.
@@ -92,7 +86,8 @@ pub(crate) fn channels_per_pass(isa: Isa, filters: usize, input: &View, reach: u
     let all = input.extent.channels;
     let Some(most) = longest(isa, filters).filter(|_| filters == 4) else { return all };
     let rows = reach / input.row + 1;
-    let lines = ((reach + most * LANES) / LANES + 2).min(rows * (most + 1));
+    let strip = most * strip_lanes(isa);
+    let lines = ((reach + strip) / LANES + 2).min(rows * (strip.div_ceil(LANES) + 1));
     let fit = INPUT_BYTES / (lines * LANES * size_of::<f32>());
     let worth = (WORTH_A_PASS / survivors.max(1e-6)).ceil() as usize;
     // Passes of equal size.
@@ -122,8 +117,9 @@ impl PlanarConvolution {
         if !residual.is_none_or(|r| is_continuous(&r, &output)) || !in_turn || sorted.lists.len() != groups * sorted.passes {
             return None;
         }
-        let vectors = vectors(&output);
-        let pixels = vectors * LANES;
+        let lanes = strip_lanes(isa);
+        let vectors = vectors(&output, lanes);
+        let pixels = vectors * lanes;
         let first = input.base.checked_sub(pad.0 * input.row + pad.1)?;
         let reach = sorted.offsets.iter().map(|&o| o as usize / size_of::<f32>()).max().unwrap_or(0);
         // What is written behind the last row stays in the plane.
@@ -140,8 +136,8 @@ impl PlanarConvolution {
         let mut strips = Vec::new();
         let mut at = 0;
         for n in cut(isa, sorted.filters, vectors)? {
-            strips.push(Strip { kernel: strip_kernel(isa, sorted.filters, n)?, first: at, pixels: n * LANES });
-            at += n * LANES;
+            strips.push(Strip { kernel: strip_kernel(isa, sorted.filters, n)?, first: at, pixels: n * lanes });
+            at += n * lanes;
         }
         let inside = |i: usize| i / output.row < output.extent.height && i % output.row < output.extent.width;
         let mask: Vec<f32> = (0..pixels).map(|i| f32::from_bits(if inside(i) { u32::MAX } else { 0 })).collect();
@@ -151,7 +147,7 @@ impl PlanarConvolution {
         let mut offsets = sorted.offsets.clone();
         offsets.resize(offsets.len() + OFFSETS_BEHIND, 0);
         Some(Self {
-            shares: vec![Share { strips: 0..strips.len(), chunks: chunks(sorted, largest_chunk(&input, &output)) }],
+            shares: vec![Share { strips: 0..strips.len(), chunks: chunks(isa, sorted, largest_chunk(isa, &input, &output)) }],
             strips,
             width: sorted.filters,
             passes: sorted.passes,
@@ -277,14 +273,17 @@ fn within(chunks: &[Vec<Batch>], groups: Range<usize>) -> Vec<Vec<Batch>> {
 
 /// Groups of a chunk at most. Where the input stays in the second-level cache and the result does not, few: they write few planes
 /// from end to end, which the hardware prefetches, instead of a little of each.
-fn largest_chunk(input: &View, output: &View) -> usize {
+fn largest_chunk(isa: Isa, input: &View, output: &View) -> usize {
+    let stays = 2 * isa.chunk_bytes();
     let bytes = |v: &View| v.extent.channels * v.block * size_of::<f32>();
-    if bytes(input) <= STAYS && bytes(output) >= STAYS / 2 { 2 } else { usize::MAX }
+    if bytes(input) <= stays && bytes(output) >= stays / 2 { 2 } else { usize::MAX }
 }
 
 /// Batches whose weights stay in cache together, of `most` groups unless there are several passes.
-fn chunks(sorted: &Sorted, most: usize) -> Vec<Vec<Batch>> {
+fn chunks(isa: Isa, sorted: &Sorted, most: usize) -> Vec<Vec<Batch>> {
     let mut chunks: Vec<Vec<Batch>> = Vec::new();
+    // Pixels of a strip are few.
+    let fit = isa.chunk_bytes() * 3 / 2;
     let mut start = 0;
     // A batch of all groups has one pass; it is cut as needed.
     let groups = sorted.batches.last().map_or(0, |b| b.last);
@@ -294,8 +293,7 @@ fn chunks(sorted: &Sorted, most: usize) -> Vec<Vec<Batch>> {
         let weights_before = |g: usize| sorted.lists.get(g * sorted.passes).map_or(sorted.weights.len(), |l| l.weights as usize);
         let end = weights_before(batch.last);
         match chunks.last_mut() {
-            Some(chunk) if (end - start) * size_of::<f32>() <= CHUNK_BYTES && batch.last - chunk[0].first <= most => match chunk.last_mut()
-            {
+            Some(chunk) if (end - start) * size_of::<f32>() <= fit && batch.last - chunk[0].first <= most => match chunk.last_mut() {
                 Some(last) if sorted.passes == 1 => last.last = batch.last,
                 _ => chunk.push(batch),
             },

@@ -55,6 +55,30 @@ impl Isa {
         }
     }
 
+    /// Weights that stay in the second-level cache beside activations, in bytes. AVX-512 comes with 1 MiB of it or more, what has
+    /// AVX2 alone often with 512 KiB.
+    pub(crate) fn chunk_bytes(self) -> usize {
+        match self {
+            Self::Avx512 => 512 << 10,
+            Self::Plain | Self::Avx2 | Self::Neon => 192 << 10,
+        }
+    }
+
+    /// Weights that stay in the first-level cache beside pixels and sums while a batch of tiles meets them, in bytes; `None` where tiles
+    /// have pixels enough to take weights from the second-level cache.
+    pub(crate) fn panel_bytes(self) -> Option<usize> {
+        (self == Self::Avx2).then_some(24 << 10)
+    }
+
+    /// What is stored at a time of the activation between two convolutions that are computed together, in bytes.
+    pub(crate) fn band_bytes(self) -> usize {
+        match self {
+            // All of a group's planes stay in its second-level cache.
+            Self::Avx512 => usize::MAX,
+            Self::Plain | Self::Avx2 | Self::Neon => 96 << 10,
+        }
+    }
+
     /// Accumulators of 16 lanes that its registers hold.
     pub(crate) fn accumulators(self) -> usize {
         match self {
@@ -121,6 +145,14 @@ macro_rules! paired {
             (2, 1, 2) (2, 2, 2) (2, 3, 2) (2, 4, 2) (2, 5, 2)
             (2, 1, 3) (2, 2, 3) (2, 3, 3)
             (2, 1, 4) (2, 2, 4) (2, 1, 5) (2, 2, 5) (2, 1, 6) (2, 1, 7) (2, 1, 8) (2, 1, 9) (2, 1, 10))
+    };
+}
+
+/// Tiles of two filter blocks that six accumulators allow.
+#[cfg(target_arch = "x86_64")]
+macro_rules! threes {
+    ($shape:expr, $make:ident, $step:tt, $vector:tt) => {
+        shapes!($shape, $make, [$step, $vector]: (2, 1, 1) (2, 2, 1) (2, 3, 1) (2, 1, 2) (2, 1, 3))
     };
 }
 
@@ -242,7 +274,7 @@ pub(crate) fn kernel(isa: Isa, access: Access, shape: Shape) -> Option<TileKerne
                     avx2::run::<$fb, $th, $tw, $step, $vector> as TileKernel
                 };
             }
-            find!(access, shape, make, small, none, small)
+            find!(access, shape, make, small, threes, small)
         }
         #[cfg(target_arch = "aarch64")]
         Isa::Neon => {

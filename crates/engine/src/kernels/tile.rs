@@ -71,6 +71,52 @@ pub(crate) type TileKernel = unsafe fn(&Layer, *const f32, *mut f32, *const f32,
 /// prefetching stops at pages.
 const AHEAD: usize = 24;
 
+/// Adds one survivor whose input is `at` bytes from that of offset 0.
+///
+/// # Safety
+/// As [`tile`].
+#[inline(always)]
+unsafe fn survivor<L: Lanes, const FB: usize, const TH: usize, const TW: usize, const VECTOR: bool>(
+    sums: &mut [[[L; TW]; TH]; FB],
+    rows: &[*const f32; TH],
+    step: usize,
+    at: usize,
+    weights: *const f32,
+) {
+    // SAFETY: all accesses are those that the caller vouches for.
+    unsafe {
+        if L::THREES && !VECTOR && FB == 2 && TH * TW == 3 {
+            let mut x = [L::splat(0.0); 3];
+            for i in 0..3 {
+                x[i] = L::splat_at(rows[i / TW].byte_add(at).add(i % TW * step));
+            }
+            for f in 0..FB {
+                if let Some(three) = sums[f].as_flattened_mut().first_chunk_mut() {
+                    L::add_loaded_products(weights.add(16 * f), &x, three);
+                }
+            }
+            return;
+        }
+        let mut w = [L::splat(0.0); FB];
+        for f in 0..FB {
+            w[f] = L::load(weights.add(16 * f));
+        }
+        for r in 0..TH {
+            for c in 0..TW {
+                let p = rows[r].byte_add(at).add(c * step);
+                let x = if VECTOR { L::load(p) } else { L::splat_at(p) };
+                for f in 0..FB {
+                    if VECTOR {
+                        sums[f][r][c] = w[f].mul_add(x, sums[f][r][c]);
+                    } else {
+                        w[f].add_product(x, &mut sums[f][r][c]);
+                    }
+                }
+            }
+        }
+    }
+}
+
 /// `TH × TW` output pixels for `FB` blocks of 16 filters at a time. `STEP` is the distance in the input between output pixels of
 /// a row, 0 where the layer says it. With `VECTOR` the 16 input elements at the offset meet the 16 weights lane by lane.
 ///
@@ -116,27 +162,23 @@ pub(crate) unsafe fn tile<L: Lanes, const FB: usize, const TH: usize, const TW: 
             }
             let mut weights = call.weights.add(16 * FB * list.weights as usize);
             let mut offset = call.offsets.add(list.offsets as usize);
-            let last = offset.add(list.count as usize);
-            while offset != last {
-                let at = *offset as usize;
-                L::prefetch(weights.wrapping_add(16 * FB * AHEAD));
+            let mut left = list.count as usize;
+            while left >= L::TOGETHER {
                 L::prefetch_far(next);
-                next = next.wrapping_byte_add(call.next_step);
-                let mut w = [L::splat(0.0); FB];
-                for f in 0..FB {
-                    w[f] = L::load(weights.add(16 * f));
-                }
-                for r in 0..TH {
-                    for c in 0..TW {
-                        let p = rows[r].byte_add(at).add(c * step);
-                        let x = if VECTOR { L::load(p) } else { L::splat_at(p) };
-                        for f in 0..FB {
-                            sums[f][r][c] = w[f].mul_add(x, sums[f][r][c]);
-                        }
+                next = next.wrapping_byte_add(call.next_step * L::TOGETHER);
+                for s in 0..L::TOGETHER {
+                    let own = weights.add(16 * FB * s);
+                    if L::ASKS_AHEAD {
+                        L::prefetch(own.wrapping_add(16 * FB * AHEAD));
                     }
+                    survivor::<L, FB, TH, TW, VECTOR>(&mut sums, &rows, step, *offset.add(s) as usize, own);
                 }
-                weights = weights.add(16 * FB);
-                offset = offset.add(1);
+                weights = weights.add(16 * FB * L::TOGETHER);
+                offset = offset.add(L::TOGETHER);
+                left -= L::TOGETHER;
+            }
+            for s in 0..left {
+                survivor::<L, FB, TH, TW, VECTOR>(&mut sums, &rows, step, *offset.add(s) as usize, weights.add(16 * FB * s));
             }
             for f in 0..FB {
                 let block = group * FB + f;

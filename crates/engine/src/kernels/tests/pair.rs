@@ -24,7 +24,7 @@ proptest! {
         (channels, between) in (1usize..40, 2usize..70),
         (height, width) in (1usize..24, 1usize..40),
         (kernel, stride, dilation) in (1usize..=5, 1usize..=3, 1usize..=2),
-        blocks in 1usize..=2,
+        (blocks, rows_stored) in (1usize..=2, 0usize..24),
         seed in any::<u64>(),
     ) {
         let mut random = Random(seed | 1);
@@ -46,7 +46,7 @@ proptest! {
                 let survivors = Survivors::pack(weights, Taps { dilation_y: dilation, dilation_x: dilation }, &from, blocks).expect("fits");
                 let access = Access { step: stride * LANES, vector };
                 let tiles = cover(isa, access, blocks, to.extent.height, to.extent.width)?.tiles;
-                Some(Convolution::new(isa, &geometry, &survivors, &weights.bias, &tiles, clamp).expect("fits its buffers"))
+                Some(Convolution::new(isa, &geometry, &survivors, &weights.bias, &tiles, clamp, true).expect("fits its buffers"))
             };
             let Some(a) = make(&first, input, 0, 1, 1, middle, blocks, false) else { continue };
             let b = make(&second, middle, pad, stride, dilation, output, 1, true).expect("one block always has kernels");
@@ -56,9 +56,10 @@ proptest! {
             let (mut whole, mut expected) = (Buffer::zeros(middle.len), Buffer::zeros(output.len));
             a.run(x.as_slice(), whole.as_mut_slice(), None, None, None);
             b.run(whole.as_slice(), expected.as_mut_slice(), None, None, None);
-            let needed = |y: usize| (y * stride + dilation * (kernel - 1)).saturating_sub(pad);
+            let reads = |y: usize| ((y * stride).saturating_sub(pad), (y * stride + dilation * (kernel - 1)).saturating_sub(pad));
+            let band = rows_stored * blocks * middle.row * size_of::<f32>();
             // A first convolution to a single pixel has no tiles; there is nothing to gain from a pair then.
-            let Some(pair) = Pair::new(a, b, needed) else {
+            let Some(pair) = Pair::new(a, b, reads, band) else {
                 prop_assert!(height * width == 1);
                 continue;
             };
