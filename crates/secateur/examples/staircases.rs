@@ -1,8 +1,9 @@
 //! Staircases of a network on a target against an exhaustive sweep of some of its curves:
 //! `staircases MODEL.onnx TARGET TABLE.sqlite [SWEPT [LARGEST]]`. Prints Markdown.
 //!
-//! `SWEPT` curves of different kinds with at most `LARGEST` channels are measured at every count. An edge of the sweep that
-//! exceeds δ beyond the noise is *missed* where no kept width has as many channels for as much time.
+//! `SWEPT` curves of different kinds with at most `LARGEST` channels are measured at every count. An edge of the sweep is a
+//! count such that every larger one takes more than (1 + δ) times as long beyond the noise, and still does when both were
+//! measured again, more precisely. It is *missed* where no kept width has as many channels for as much time.
 
 use std::path::Path;
 use std::time::Instant;
@@ -44,20 +45,20 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
         return Ok(());
     }
     println!(
-        "| layer | side | count | probes | edges of the sweep | of these claimed | on a slope, kept | missed | claimed, not in the sweep |"
+        "| layer | side | count | probes | kept | edges of the sweep | of these claimed | on a slope, kept | missed | claimed, not in the sweep |"
     );
-    println!("|---|---|---|---|---|---|---|---|---|");
-    let mut total = [0; 7];
+    println!("|---|---|---|---|---|---|---|---|---|---|");
+    let mut total = [0; 8];
     for curve in chosen(&s.curves, swept, largest) {
-        let truth = sweep(&analysis, &mut bench, curve, s.sentinel_s)?;
+        let truth = Sweep::measure(&analysis, &mut bench, curve, s.sentinel_s, s.delta)?;
         let row = compare(curve, &truth, s.delta);
-        println!(
-            "| {} | {} | {} | {} | {} | {} | {} | {} | {} |",
-            curve.layer, curve.side, row[0], row[1], row[2], row[3], row[4], row[5], row[6]
-        );
+        println!("| {} | {} | {} |", curve.layer, curve.side, row.map(|n| n.to_string()).join(" | "));
         total.iter_mut().zip(row).for_each(|(t, r)| *t += r);
+        for p in truth.points.iter().filter(|p| missed(curve, &truth, p, s.delta)) {
+            eprintln!("missed: {} {} at {}", curve.layer, curve.side, p.width);
+        }
     }
-    println!("| all | | {} | {} | {} | {} | {} | {} | {} |", total[0], total[1], total[2], total[3], total[4], total[5], total[6]);
+    println!("| all | | {} |", total.map(|n| n.to_string()).join(" | "));
     Ok(())
 }
 
@@ -79,44 +80,79 @@ fn chosen(curves: &[Curve], number: usize, largest: usize) -> Vec<&Curve> {
     sides.iter().zip(picked).flat_map(|(s, p)| p.into_iter().map(|k| s[k]).collect::<Vec<_>>()).collect()
 }
 
-fn sweep(analysis: &Analysis, bench: &mut Bench, curve: &Curve, sentinel_s: f64) -> secateur::Result<Vec<Point>> {
-    let layer = analysis.layers.iter().position(|l| analysis.graph.node(l.node).name == curve.layer).unwrap_or_default();
-    let width = |count: usize| {
-        let (input, output) = curve.widths_at(count);
-        Width { layer, input, output, asked: 0 }
-    };
-    let models = (1..=curve.staircase.channels).map(|c| single_layer(analysis, &width(c))).collect::<secateur::Result<Vec<_>>>()?;
-    let (measured, _) = bench.widths(&models, 0, &mut |_, _| {})?;
-    let point = |(k, m): (usize, &latency::Measurement)| {
-        let p = Timed::from(m).probe(sentinel_s);
-        Point { width: k + 1, latency_s: p.latency_s, ci: p.ci, asked: 1 }
-    };
-    Ok(measured.iter().enumerate().map(point).collect())
+/// Every count of a curve, measured.
+struct Sweep {
+    points: Vec<Point>,
 }
 
-/// Channels, probes, edges of the sweep, claimed, kept on a slope, missed, claimed without one in the sweep.
-fn compare(curve: &Curve, truth: &[Point], delta: f64) -> [usize; 7] {
-    let found = &curve.staircase;
-    let bound = delta.ln_1p();
-    // How the cheapest wider width stands to each.
-    let mut cheapest: Option<Point> = None;
-    let mut rises: Vec<Option<(f64, f64)>> = vec![None; truth.len()];
-    for p in truth.iter().rev() {
-        rises[p.width - 1] = cheapest.map(|c| p.log_ratio(&c)).map(|(_, lo, hi)| (lo, hi));
-        if cheapest.is_none_or(|c| p.latency_s < c.latency_s) {
-            cheapest = Some(*p);
+impl Sweep {
+    /// Measures every count, and both sides of what then looks like an edge again.
+    fn measure(analysis: &Analysis, bench: &mut Bench, curve: &Curve, sentinel_s: f64, delta: f64) -> secateur::Result<Self> {
+        let layer = analysis.layers.iter().position(|l| analysis.graph.node(l.node).name == curve.layer).unwrap_or_default();
+        let mut measure = |counts: &[usize], asked: usize| -> secateur::Result<Vec<Point>> {
+            let width = |count: usize| {
+                let (input, output) = curve.widths_at(count);
+                Width { layer, input, output, asked }
+            };
+            let models = counts.iter().map(|c| single_layer(analysis, &width(*c))).collect::<secateur::Result<Vec<_>>>()?;
+            let (measured, _) = bench.widths(&models, asked, &mut |_, _| {})?;
+            let point = |(count, m): (&usize, &latency::Measurement)| {
+                let p = Timed::from(m).probe(sentinel_s);
+                Point { width: *count, latency_s: p.latency_s, ci: p.ci, asked: asked + 1 }
+            };
+            Ok(counts.iter().zip(&measured).map(point).collect())
+        };
+        let all: Vec<usize> = (1..=curve.staircase.channels).collect();
+        let mut sweep = Self { points: measure(&all, 0)? };
+        loop {
+            let sides = sweep.edges(delta).into_iter().flat_map(|(p, best)| [p, best]);
+            let mut again: Vec<usize> = sides.filter(|p| p.asked == 1).map(|p| p.width).collect();
+            again.sort_unstable();
+            again.dedup();
+            if again.is_empty() {
+                return Ok(sweep);
+            }
+            for p in measure(&again, 1)? {
+                sweep.points[p.width - 1] = p;
+            }
         }
     }
-    let is_edge = |p: &&Point| rises[p.width - 1].is_some_and(|(lo, _)| lo > bound);
-    let claimed = |w: usize| found.edges.iter().any(|e| e.width == w && e.kind == Kind::Edge);
-    let covered = |p: &Point| {
-        let as_cheap = |w: usize| p.log_ratio(&truth[w - 1]).1 <= bound;
-        found.kept().iter().any(|&k| k >= p.width && as_cheap(k))
-    };
-    let edges: Vec<&Point> = truth.iter().filter(is_edge).collect();
-    let exact = edges.iter().filter(|p| claimed(p.width)).count();
-    let slope = edges.iter().filter(|p| !claimed(p.width) && covered(p)).count();
-    let wrong = found.edges.iter().filter(|e| e.kind == Kind::Edge && e.certain);
-    let wrong = wrong.filter(|e| rises[e.width - 1].is_some_and(|(_, hi)| hi <= bound)).count();
-    [truth.len(), found.probes, edges.len(), exact, slope, edges.len() - exact - slope, wrong]
+
+    /// The cheapest larger count of each.
+    fn best(&self, count: usize) -> Option<Point> {
+        self.points[count..].iter().copied().min_by(|a, b| a.latency_s.total_cmp(&b.latency_s))
+    }
+
+    /// Edges, each with the cheapest larger count.
+    fn edges(&self, delta: f64) -> Vec<(Point, Point)> {
+        let with_best = self.points.iter().filter_map(|p| Some((*p, self.best(p.width)?)));
+        with_best.filter(|(p, best)| p.log_ratio(best).1 > delta.ln_1p()).collect()
+    }
+}
+
+fn claimed(curve: &Curve, width: usize) -> bool {
+    curve.staircase.edges.iter().any(|e| e.width == width && e.kind == Kind::Edge)
+}
+
+/// Whether a kept width has as many channels as `p` for as much time, according to the sweep.
+fn covered(curve: &Curve, truth: &Sweep, p: &Point, delta: f64) -> bool {
+    let as_cheap = |w: usize| p.log_ratio(&truth.points[w - 1]).1 <= delta.ln_1p();
+    curve.staircase.kept().iter().any(|&k| k >= p.width && as_cheap(k))
+}
+
+fn missed(curve: &Curve, truth: &Sweep, p: &Point, delta: f64) -> bool {
+    let is_edge = truth.best(p.width).is_some_and(|best| p.log_ratio(&best).1 > delta.ln_1p());
+    is_edge && !claimed(curve, p.width) && !covered(curve, truth, p, delta)
+}
+
+/// Channels, probes, kept widths, edges of the sweep, claimed, kept on a slope, missed, claimed without one in the sweep.
+fn compare(curve: &Curve, truth: &Sweep, delta: f64) -> [usize; 8] {
+    let found = &curve.staircase;
+    let edges = truth.edges(delta);
+    let exact = edges.iter().filter(|(p, _)| claimed(curve, p.width)).count();
+    let lost = edges.iter().filter(|(p, _)| missed(curve, truth, p, delta)).count();
+    let certain = found.edges.iter().filter(|e| e.kind == Kind::Edge && e.certain);
+    let denied = |w: usize| truth.best(w).is_some_and(|best| truth.points[w - 1].log_ratio(&best).2 <= delta.ln_1p());
+    let wrong = certain.filter(|e| denied(e.width)).count();
+    [truth.points.len(), found.probes, found.kept().len(), edges.len(), exact, edges.len() - exact - lost, lost, wrong]
 }

@@ -24,7 +24,7 @@ fn find(analysis: &Analysis, curve: impl Fn(&Width) -> f64) -> Staircases {
 /// With at most `share` of the probes of an exhaustive sweep.
 fn find_within(share: f64, analysis: &Analysis, curve: impl Fn(&Width) -> f64) -> Staircases {
     let mut seen = std::collections::HashSet::new();
-    let options = StaircaseOptions { share, most: usize::MAX, ..StaircaseOptions::default() };
+    let options = StaircaseOptions { share, ..StaircaseOptions::default() };
     Staircases::find(analysis, &options, &mut |widths| {
         assert!(widths.iter().all(|w| w.input > 0 && w.output > 0));
         let found = widths.iter().filter(|w| !seen.insert(**w)).count();
