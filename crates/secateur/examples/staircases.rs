@@ -1,9 +1,12 @@
 //! Staircases of a network on a target against an exhaustive sweep of some of its curves:
-//! `staircases MODEL.onnx TARGET TABLE.sqlite [SWEPT [LARGEST]]`. Prints Markdown.
+//! `staircases MODEL.onnx TARGET TABLE.sqlite [SWEPT [LARGEST [SECOND.sqlite]]]`. Prints Markdown.
 //!
 //! `SWEPT` curves of different kinds with at most `LARGEST` channels are measured at every count. An edge of the sweep is a
 //! count such that every larger one takes more than (1 + δ) times as long beyond the noise, and still does when both were
 //! measured again, more precisely. It is *missed* where no kept width has as many channels for as much time.
+//!
+//! Latencies differ more between processes than within one. With `SECOND`, a table that the program is given when it is run
+//! again, the curves are swept a second time: an edge is what both sweeps have, and a claim is wrong where both deny it.
 
 use std::path::Path;
 use std::time::Instant;
@@ -14,12 +17,13 @@ use secateur::{Analysis, Bench, Curve, Side, Silent, StaircaseOptions, Staircase
 fn main() -> Result<(), Box<dyn std::error::Error>> {
     let arguments: Vec<String> = std::env::args().skip(1).collect();
     let [model, target, table, rest @ ..] = arguments.as_slice() else {
-        return Err("usage: staircases MODEL.onnx TARGET TABLE.sqlite [SWEPT [LARGEST]]".into());
+        return Err("usage: staircases MODEL.onnx TARGET TABLE.sqlite [SWEPT [LARGEST [SECOND.sqlite]]]".into());
     };
     let number = |k: usize, default: usize| rest.get(k).map_or(Ok(default), |t| t.parse());
     let (swept, largest) = (number(0, 0)?, number(1, 100)?);
     let analysis = Analysis::new(graph::Model::load(Path::new(model))?, &graph::InputShapes::batch(1))?;
     let mut bench = Bench::open(&target.parse()?, None, Path::new(table), 1)?;
+    let mut second = rest.get(2).map(|t| Bench::open(&target.parse()?, None, Path::new(t), 1)).transpose()?;
     let start = Instant::now();
     let s = Staircases::on_bench(&analysis, &StaircaseOptions::default(), &mut bench, &mut Silent, Path::new("."))?;
     println!("{model} on {}\n", bench.runtime().identity());
@@ -45,17 +49,20 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
         return Ok(());
     }
     println!(
-        "| layer | side | count | probes | kept | edges of the sweep | of these claimed | on a slope, kept | missed | claimed, not in the sweep |"
+        "| layer | side | count | probes | kept | edges of one sweep only | edges | of these claimed | on a slope, kept | missed | claimed, not in the sweep |"
     );
-    println!("|---|---|---|---|---|---|---|---|---|---|");
-    let mut total = [0; 8];
+    println!("|---|---|---|---|---|---|---|---|---|---|---|");
+    let mut total = [0; 9];
     for curve in chosen(&s.curves, swept, largest) {
-        let truth = Sweep::measure(&analysis, &mut bench, curve, s.sentinel_s, s.delta)?;
-        let row = compare(curve, &truth, s.delta);
+        let mut sweeps = vec![Sweep::measure(&analysis, &mut bench, curve, s.sentinel_s, s.delta)?];
+        if let Some(bench) = &mut second {
+            sweeps.push(Sweep::measure(&analysis, bench, curve, s.sentinel_s, s.delta)?);
+        }
+        let row = compare(curve, &sweeps);
         println!("| {} | {} | {} |", curve.layer, curve.side, row.map(|n| n.to_string()).join(" | "));
         total.iter_mut().zip(row).for_each(|(t, r)| *t += r);
-        for p in truth.points.iter().filter(|p| missed(curve, &truth, p, s.delta)) {
-            eprintln!("missed: {} {} at {}", curve.layer, curve.side, p.width);
+        for w in edges(&sweeps).into_iter().filter(|w| missed(curve, &sweeps, *w)) {
+            eprintln!("missed: {} {} at {w}", curve.layer, curve.side);
         }
     }
     println!("| all | | {} |", total.map(|n| n.to_string()).join(" | "));
@@ -83,6 +90,7 @@ fn chosen(curves: &[Curve], number: usize, largest: usize) -> Vec<&Curve> {
 /// Every count of a curve, measured.
 struct Sweep {
     points: Vec<Point>,
+    delta: f64,
 }
 
 impl Sweep {
@@ -103,9 +111,9 @@ impl Sweep {
             Ok(counts.iter().zip(&measured).map(point).collect())
         };
         let all: Vec<usize> = (1..=curve.staircase.channels).collect();
-        let mut sweep = Self { points: measure(&all, 0)? };
+        let mut sweep = Self { points: measure(&all, 0)?, delta };
         loop {
-            let sides = sweep.edges(delta).into_iter().flat_map(|(p, best)| [p, best]);
+            let sides = sweep.edges().into_iter().flat_map(|(p, best)| [p, best]);
             let mut again: Vec<usize> = sides.filter(|p| p.asked == 1).map(|p| p.width).collect();
             again.sort_unstable();
             again.dedup();
@@ -118,41 +126,55 @@ impl Sweep {
         }
     }
 
-    /// The cheapest larger count of each.
-    fn best(&self, count: usize) -> Option<Point> {
-        self.points[count..].iter().copied().min_by(|a, b| a.latency_s.total_cmp(&b.latency_s))
+    /// How much longer (`ln`, with its interval) the cheapest larger count takes than a count; with that one.
+    fn rise(&self, count: usize) -> Option<(Point, (f64, f64, f64))> {
+        let best = self.points[count..].iter().min_by(|a, b| a.latency_s.total_cmp(&b.latency_s))?;
+        Some((*best, self.points[count - 1].log_ratio(best)))
     }
 
     /// Edges, each with the cheapest larger count.
-    fn edges(&self, delta: f64) -> Vec<(Point, Point)> {
-        let with_best = self.points.iter().filter_map(|p| Some((*p, self.best(p.width)?)));
-        with_best.filter(|(p, best)| p.log_ratio(best).1 > delta.ln_1p()).collect()
+    fn edges(&self) -> Vec<(Point, Point)> {
+        let beyond = |p: &Point| self.rise(p.width).filter(|(_, rise)| rise.1 > self.delta.ln_1p()).map(|(best, _)| (*p, best));
+        self.points.iter().filter_map(beyond).collect()
     }
+
+    /// Whether the sweep decides that a count is no edge.
+    fn denies(&self, count: usize) -> bool {
+        self.rise(count).is_some_and(|(_, rise)| rise.2 <= self.delta.ln_1p())
+    }
+
+    /// Whether a wider count may take as long.
+    fn as_cheap(&self, count: usize, wider: usize) -> bool {
+        self.points[count - 1].log_ratio(&self.points[wider - 1]).1 <= self.delta.ln_1p()
+    }
+}
+
+/// Edges of all sweeps.
+fn edges(sweeps: &[Sweep]) -> Vec<usize> {
+    let of = |s: &Sweep| s.edges().into_iter().map(|(p, _)| p.width).collect::<Vec<_>>();
+    let all: Vec<Vec<usize>> = sweeps.iter().map(of).collect();
+    all[0].iter().copied().filter(|w| all.iter().all(|s| s.contains(w))).collect()
 }
 
 fn claimed(curve: &Curve, width: usize) -> bool {
     curve.staircase.edges.iter().any(|e| e.width == width && e.kind == Kind::Edge)
 }
 
-/// Whether a kept width has as many channels as `p` for as much time, according to the sweep.
-fn covered(curve: &Curve, truth: &Sweep, p: &Point, delta: f64) -> bool {
-    let as_cheap = |w: usize| p.log_ratio(&truth.points[w - 1]).1 <= delta.ln_1p();
-    curve.staircase.kept().iter().any(|&k| k >= p.width && as_cheap(k))
+/// Whether no kept width has as many channels as an edge for as much time, according to a sweep.
+fn missed(curve: &Curve, sweeps: &[Sweep], edge: usize) -> bool {
+    let covers = |&k: &usize| k >= edge && sweeps.iter().all(|s| s.as_cheap(edge, k));
+    !claimed(curve, edge) && !curve.staircase.kept().iter().any(covers)
 }
 
-fn missed(curve: &Curve, truth: &Sweep, p: &Point, delta: f64) -> bool {
-    let is_edge = truth.best(p.width).is_some_and(|best| p.log_ratio(&best).1 > delta.ln_1p());
-    is_edge && !claimed(curve, p.width) && !covered(curve, truth, p, delta)
-}
-
-/// Channels, probes, kept widths, edges of the sweep, claimed, kept on a slope, missed, claimed without one in the sweep.
-fn compare(curve: &Curve, truth: &Sweep, delta: f64) -> [usize; 8] {
+/// Channels, probes, kept widths, edges of one sweep only, edges, of these claimed, kept on a slope, missed; claims that all
+/// sweeps deny.
+fn compare(curve: &Curve, sweeps: &[Sweep]) -> [usize; 9] {
     let found = &curve.staircase;
-    let edges = truth.edges(delta);
-    let exact = edges.iter().filter(|(p, _)| claimed(curve, p.width)).count();
-    let lost = edges.iter().filter(|(p, _)| missed(curve, truth, p, delta)).count();
+    let all = edges(sweeps);
+    let once = sweeps.iter().map(|s| s.edges().len() - all.len()).sum();
+    let exact = all.iter().filter(|w| claimed(curve, **w)).count();
+    let lost = all.iter().filter(|w| missed(curve, sweeps, **w)).count();
     let certain = found.edges.iter().filter(|e| e.kind == Kind::Edge && e.certain);
-    let denied = |w: usize| truth.best(w).is_some_and(|best| truth.points[w - 1].log_ratio(&best).2 <= delta.ln_1p());
-    let wrong = certain.filter(|e| denied(e.width)).count();
-    [truth.points.len(), found.probes, found.kept().len(), edges.len(), exact, edges.len() - exact - lost, lost, wrong]
+    let wrong = certain.filter(|e| sweeps.iter().all(|s| s.denies(e.width))).count();
+    [found.channels, found.probes, found.kept().len(), once, all.len(), exact, all.len() - exact - lost, lost, wrong]
 }
