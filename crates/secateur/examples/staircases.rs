@@ -61,7 +61,7 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
         let row = compare(curve, &sweeps);
         println!("| {} | {} | {} |", curve.layer, curve.side, row.map(|n| n.to_string()).join(" | "));
         total.iter_mut().zip(row).for_each(|(t, r)| *t += r);
-        for w in edges(&sweeps).into_iter().filter(|w| missed(curve, &sweeps, *w)) {
+        for w in common_edges(&sweeps).into_iter().filter(|w| missed(curve, &sweeps, *w)) {
             eprintln!("missed: {} {} at {w}", curve.layer, curve.side);
         }
     }
@@ -150,7 +150,7 @@ impl Sweep {
 }
 
 /// Edges of all sweeps.
-fn edges(sweeps: &[Sweep]) -> Vec<usize> {
+fn common_edges(sweeps: &[Sweep]) -> Vec<usize> {
     let of = |s: &Sweep| s.edges().into_iter().map(|(p, _)| p.width).collect::<Vec<_>>();
     let all: Vec<Vec<usize>> = sweeps.iter().map(of).collect();
     all[0].iter().copied().filter(|w| all.iter().all(|s| s.contains(w))).collect()
@@ -170,7 +170,7 @@ fn missed(curve: &Curve, sweeps: &[Sweep], edge: usize) -> bool {
 /// sweeps deny.
 fn compare(curve: &Curve, sweeps: &[Sweep]) -> [usize; 9] {
     let found = &curve.staircase;
-    let all = edges(sweeps);
+    let all = common_edges(sweeps);
     let once = sweeps.iter().map(|s| s.edges().len() - all.len()).sum();
     let exact = all.iter().filter(|w| claimed(curve, **w)).count();
     let lost = all.iter().filter(|w| missed(curve, sweeps, **w)).count();
