@@ -81,7 +81,7 @@ fn probes_that_simple_curves_leave_go_to_the_others() {
     let beyond = |c: &&secateur::Curve| c.staircase.probes as f64 > share * c.staircase.channels as f64 + 2.0;
     assert!(s.curves.iter().any(|c| beyond(&c) && c.side == Side::Input), "no curve got more than its share");
     let simple: Vec<_> = s.curves.iter().filter(|c| c.side == Side::Output && c.staircase.channels == 128).collect();
-    assert!(simple.iter().all(|c| c.staircase.probes < 10 && c.staircase.kept() == [128]), "{simple:?}");
+    assert!(simple.iter().all(|c| c.staircase.probes < 20 && c.staircase.kept() == [128]), "{simple:?}");
 }
 
 #[test]
