@@ -24,7 +24,7 @@ fn find(analysis: &Analysis, curve: impl Fn(&Width) -> f64) -> Staircases {
 /// With at most `share` of the probes of an exhaustive sweep.
 fn find_within(share: f64, analysis: &Analysis, curve: impl Fn(&Width) -> f64) -> Staircases {
     let mut seen = std::collections::HashSet::new();
-    let options = StaircaseOptions { share, most: usize::MAX, ..StaircaseOptions::default() };
+    let options = StaircaseOptions { share, ..StaircaseOptions::default() };
     Staircases::find(analysis, &options, &mut |widths| {
         assert!(widths.iter().all(|w| w.input > 0 && w.output > 0));
         let found = widths.iter().filter(|w| !seen.insert(**w)).count();
@@ -81,7 +81,7 @@ fn probes_that_simple_curves_leave_go_to_the_others() {
     let beyond = |c: &&secateur::Curve| c.staircase.probes as f64 > share * c.staircase.channels as f64 + 2.0;
     assert!(s.curves.iter().any(|c| beyond(&c) && c.side == Side::Input), "no curve got more than its share");
     let simple: Vec<_> = s.curves.iter().filter(|c| c.side == Side::Output && c.staircase.channels == 128).collect();
-    assert!(simple.iter().all(|c| c.staircase.probes < 10 && c.staircase.kept() == [128]), "{simple:?}");
+    assert!(simple.iter().all(|c| c.staircase.probes < 20 && c.staircase.kept() == [128]), "{simple:?}");
 }
 
 #[test]

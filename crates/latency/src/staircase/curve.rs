@@ -4,32 +4,9 @@ use std::collections::BTreeMap;
 
 use serde::{Deserialize, Serialize};
 
+use super::known::Known;
+use super::tiles::Tiles;
 use super::{Point, Rises};
-
-/// What is known of the widths between two measured ones.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "lowercase")]
-pub enum Shape {
-    /// The ends agree: nothing between them is worth keeping.
-    Flat,
-    /// The rise is at the left end: the widths between cost what the right end costs, or more.
-    Step,
-    /// Samples between lie on a line.
-    Line,
-    /// The probes were spent before it was known. Taken for a line, on which nothing is an edge.
-    Unknown,
-}
-
-/// The widths strictly between two measured ones.
-#[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
-pub struct Piece {
-    /// Measured width on the left.
-    pub from: usize,
-    /// Measured width on the right.
-    pub to: usize,
-    /// What is known.
-    pub shape: Shape,
-}
 
 /// Why a width is kept.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
@@ -39,7 +16,7 @@ pub enum Kind {
     Top,
     /// The right edge of a step: it and the next width were measured, and every wider one measured takes longer.
     Edge,
-    /// On a slope (or where the probes were spent): the largest width that is cheaper by δ than the kept one above it.
+    /// On a slope or by steps that were foretold: cheaper by δ than the kept one above it, as far as is known.
     Slope,
 }
 
@@ -67,8 +44,10 @@ pub struct Staircase {
     pub channels: usize,
     /// Measured widths, ascending.
     pub points: Vec<Point>,
-    /// What is known between them.
-    pub pieces: Vec<Piece>,
+    /// Latency at every width from 1, seconds: measured, or told from the measured ones.
+    pub latency_s: Vec<f64>,
+    /// Widths not measured that may be worth keeping: those on slopes, and those that the probes did not reach.
+    pub open: usize,
     /// Widths worth keeping, ascending; the last is `channels`.
     pub edges: Vec<Kept>,
     /// Measurements spent, repeats included.
@@ -78,12 +57,14 @@ pub struct Staircase {
 }
 
 impl Staircase {
-    /// From what was measured and what is known between; finds the kept widths.
-    pub fn new(channels: usize, points: &BTreeMap<usize, Point>, mut pieces: Vec<Piece>, probes: usize, delta: f64) -> Self {
-        pieces.retain(|p| p.to > p.from + 1);
-        pieces.sort_by_key(|p| p.from);
+    /// From what was measured, the full width among it; finds the kept widths.
+    pub fn new(channels: usize, points: &BTreeMap<usize, Point>, probes: usize, delta: f64) -> Self {
+        let known = Known::new(channels, delta, points);
+        let tiles = Tiles::new(&known);
+        let latency_s = (1..=channels).map(|w| known.latency_s(w, &tiles)).collect();
+        let open = (1..=channels).filter(|w| !points.contains_key(w) && known.gap(*w) > 0.0).count();
         let points = points.values().copied().collect();
-        let mut all = Self { channels, points, pieces, edges: Vec::new(), probes, delta };
+        let mut all = Self { channels, points, latency_s, open, edges: Vec::new(), probes, delta };
         all.edges = all.keep();
         all
     }
@@ -98,29 +79,23 @@ impl Staircase {
         self.edges.iter().map(|e| e.width).collect()
     }
 
-    /// Latency at a width with its interval, seconds: measured, on the line between measured widths, or that of the right end
-    /// of the step. Widths outside 1 to `channels` count as the nearest one inside.
+    /// Latency at a width with its interval, seconds: measured, or told from the measured ones, as uncertain as the less certain of
+    /// those on either side. Widths outside 1 to `channels` count as the nearest one inside.
     pub fn at(&self, width: usize) -> (f64, (f64, f64)) {
         let width = width.clamp(1, self.channels);
-        if let Some(p) = self.point(width) {
-            return (p.latency_s, p.ci);
-        }
-        let above = self.points.partition_point(|p| p.width < width).min(self.points.len() - 1);
-        let Some(piece) = self.piece(width) else { return (self.points[above].latency_s, self.points[above].ci) };
-        let (Some(a), Some(b)) = (self.point(piece.from), self.point(piece.to)) else {
-            return (self.points[above].latency_s, self.points[above].ci);
+        let above = self.points.partition_point(|p| p.width < width);
+        let beside = match self.point(width) {
+            Some(p) => return (p.latency_s, p.ci),
+            None => self.points[above.saturating_sub(1)..].iter().take(2),
         };
-        if matches!(piece.shape, Shape::Flat | Shape::Step) || self.is_slow(width) {
-            return (b.latency_s, b.ci);
-        }
-        let t = (width - a.width) as f64 / (b.width - a.width) as f64;
-        let mix = |x: f64, y: f64| x + (y - x) * t;
-        (mix(a.latency_s, b.latency_s), (mix(a.ci.0, b.ci.0), mix(a.ci.1, b.ci.1)))
+        let noise = beside.map(Point::noise).fold(0.0, f64::max);
+        let s = self.latency_s[width - 1];
+        (s, (s * (1.0 - noise), s * (1.0 + noise)))
     }
 
     /// Latency at a width, seconds; as [`Staircase::at`].
     pub fn latency_s(&self, width: usize) -> f64 {
-        self.at(width).0
+        self.latency_s[width.clamp(1, self.channels) - 1]
     }
 
     /// The largest width that costs what `width` costs: the right edge of its step, within δ. On a slope, `width` itself.
@@ -130,37 +105,33 @@ impl Staircase {
         wider.map(|e| (e.width, e.latency_s)).find(|(_, s)| *s <= most).map_or(width, |(w, _)| w)
     }
 
-    fn piece(&self, width: usize) -> Option<&Piece> {
-        let k = self.pieces.partition_point(|p| p.from < width);
-        self.pieces[..k].iter().rev().find(|p| p.to > width)
-    }
-
-    /// Whether the nearest measured width of the same alignment takes longer than a wider one.
-    fn is_slow(&self, width: usize) -> bool {
-        let class = alignment(width);
-        let same = self.points.iter().filter(|p| alignment(p.width) == class);
-        let Some(nearest) = same.min_by_key(|p| p.width.abs_diff(width)) else { return false };
-        let wider = self.points.iter().filter(|p| p.width > nearest.width);
-        wider.clone().any(|p| Rises::between(p, nearest, self.delta) == Rises::Yes)
-    }
-
-    /// From the top down: a width is kept if it is cheaper by δ than the one kept before.
+    /// From the top down: a width is kept if it is cheaper by δ than every wider one, measured or told; or, measured, than every
+    /// wider one measured; or else, on a slope, than the one kept before, and then a round one a little below rather than it.
     fn keep(&self) -> Vec<Kept> {
         let mut kept: Vec<Kept> = Vec::new();
         let mut cheapest: Option<Point> = None;
+        let mut wider_s = f64::INFINITY;
+        let mut round: Option<usize> = None;
         for width in (1..=self.channels).rev() {
             let (latency_s, ci) = self.at(width);
             let measured = self.point(width);
+            let literal = cheapest.is_none_or(|c| c.latency_s > (1.0 + self.delta) * latency_s);
             let below = kept.last().is_none_or(|k| latency_s * (1.0 + self.delta) < k.latency_s);
-            if below {
+            let edge = latency_s * (1.0 + self.delta) < wider_s;
+            wider_s = wider_s.min(latency_s);
+            if below && !edge {
+                round = round.or_else(|| Some(self.round_below(width)));
+            }
+            // A measured width gives way to measured ones only, not to what is told of others.
+            if edge || round == Some(width) || (measured.is_some() && literal) {
+                round = round.filter(|r| *r < width);
                 let here = Point { width, latency_s, ci, asked: 0 };
                 let rise = cheapest.map(|c| here.log_ratio(&c)).map(|(_, lo, hi)| (lo.exp(), hi.exp()));
                 let sides = measured.is_some() && self.point(width + 1).is_some();
                 let beyond = cheapest.map(|c| Rises::between(&here, &c, self.delta));
-                let literal = cheapest.is_some_and(|c| c.latency_s > (1.0 + self.delta) * latency_s);
                 let kind = match width == self.channels {
                     true => Kind::Top,
-                    false if sides && literal => Kind::Edge,
+                    false if sides && literal && edge => Kind::Edge,
                     false => Kind::Slope,
                 };
                 let certain = kind == Kind::Top || (kind == Kind::Edge && beyond == Some(Rises::Yes));
@@ -173,10 +144,11 @@ impl Staircase {
         kept.reverse();
         kept
     }
-}
 
-/// The largest power of two, up to 16, that `width` is a multiple of, as its exponent. Kernels for aligned and unaligned widths
-/// differ; within one alignment the curve is smooth.
-pub(super) fn alignment(width: usize) -> u32 {
-    width.trailing_zeros().min(4)
+    /// The roundest width down to half of δ below `width`.
+    fn round_below(&self, width: usize) -> usize {
+        let least = self.latency_s(width) / (1.0 + 0.5 * self.delta);
+        let near = (1..=width).rev().take_while(|w| self.latency_s(*w) >= least && (*w == width || self.point(*w).is_none()));
+        near.max_by_key(|w| (w.trailing_zeros(), *w)).unwrap_or(width)
+    }
 }

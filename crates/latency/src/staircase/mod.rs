@@ -8,26 +8,34 @@
 //! Keep = { c : no c' > c has T(c') ≤ (1 + δ)·T(c) }
 //! ```
 //!
-//! [`Search`] finds the curve by bisection: between two widths whose latencies agree within δ nothing is measured, each rise
-//! and each fall is narrowed down, so that a staircase takes a few measurements per step instead of one per channel.
-//! Hypotheses (edges at round numbers, at the period of the edges found so far, alignments that are slow) choose *where* to
-//! measure; an edge is claimed only where both of its sides were measured ([`Kind::Edge`]).
+//! Where the latency of a width lies between that of the nearest narrower measured width and that of the cheapest wider one, and
+//! these agree within δ, the width is not worth keeping. The others are *open*: as much hangs on them as the two differ, for
+//! that high may an edge be that hides there. [`Search`] always wants the widths on which most hangs.
+//!
+//! Two things make that affordable. Kernels for aligned and unaligned widths differ, so that a curve may be a *comb*: widths of
+//! one kind are compared with those of another only until they are seen to lie on different curves. And steps mostly have one
+//! length: where measured widths agree on it, edges are foretold, and little hangs on them. What is foretold decides which
+//! widths are kept, but an edge is claimed only where both of its sides were measured ([`Kind::Edge`]).
 //!
 //! Where latency climbs in a line, each channel costs less than the noise can show, and the formula above keeps nothing but
-//! the top. There [`Staircase::kept`] goes on with the largest width that is cheaper by δ than the one kept before
-//! ([`Kind::Slope`]); on a staircase this adds nothing.
+//! the top. There, and at edges that were foretold, [`Staircase::kept`] goes on with the widths that are cheaper by δ than the one
+//! kept before ([`Kind::Slope`]), round ones where there is a choice.
 //!
 //! Probing is a pure function of what the probes answered: [`find`] takes a closure, [`Search`] can be fed in turn with
 //! others so that several curves share one batch of measurements.
 
 mod curve;
 mod fit;
+mod known;
+mod open;
 mod search;
+mod tiles;
 
 use serde::{Deserialize, Serialize};
 
-pub use curve::{Kept, Kind, Piece, Shape, Staircase};
+pub use curve::{Kept, Kind, Staircase};
 pub use fit::{TileModel, Tiling, fit_tiles};
+pub use open::Want;
 pub use search::{Search, find};
 
 /// What measuring one width gave.
@@ -67,6 +75,11 @@ impl Point {
 
     /// Takes another answer for the same width in, each weighted by its precision.
     fn merge(&mut self, probe: &Probe) {
+        if (probe.latency_s, probe.ci) == (self.latency_s, self.ci) {
+            // The same measurement, out of a table: nothing new.
+            self.asked += 1;
+            return;
+        }
         let other = Self { width: self.width, latency_s: probe.latency_s, ci: probe.ci, asked: 1 };
         let weight = |p: &Self| 1.0 / p.noise().max(1e-6).powi(2);
         let (a, b) = (weight(self), weight(&other));
@@ -85,8 +98,7 @@ pub struct Probing {
     pub delta: f64,
     /// Times a width is measured again where noise leaves a comparison open.
     pub repeats: usize,
-    /// Probes at most, the first ones aside; where they are spent the rest of the curve is [`Shape::Unknown`], unless
-    /// [`Search::grant`] allows more.
+    /// Probes at most, the first ones aside; what was not reached then is foretold.
     pub most: usize,
 }
 

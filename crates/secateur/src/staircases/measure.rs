@@ -3,7 +3,7 @@
 use std::collections::{BTreeSet, HashMap, HashSet};
 use std::path::Path;
 
-use latency::staircase::{Probe, Probing, Search};
+use latency::staircase::{Probe, Probing, Search, Want};
 use latency::{Measurement, ModelBytes, Tiling, ToSentinel, fit_tiles};
 use serde::{Deserialize, Serialize};
 
@@ -19,17 +19,14 @@ use crate::events::{Event, Observer};
 pub struct StaircaseOptions {
     /// Relative difference that counts; from the noise of the first probes where not given, at least [`LEAST_DELTA`].
     pub delta: Option<f64>,
-    /// Probes at most, as a share of an exhaustive sweep. Each curve may take this share of its channels; what simple curves
-    /// leave goes to those that are not known yet.
+    /// Probes at most, as a share of an exhaustive sweep of all curves. They go to the curves, and the widths, on which most hangs.
     pub share: f64,
-    /// Probes per curve at most: wide layers have more steps than latency has levels that noise tells apart.
-    pub most: usize,
 }
 
 impl Default for StaircaseOptions {
-    /// δ from the noise; a fifth of a sweep, and 48 per curve, at most.
+    /// δ from the noise; a fifth of a sweep at most.
     fn default() -> Self {
-        Self { delta: None, share: 0.2, most: 48 }
+        Self { delta: None, share: 0.2 }
     }
 }
 
@@ -88,17 +85,15 @@ impl Staircases {
         let mut found = Self { delta: options.delta.unwrap_or(LEAST_DELTA), ..Self::default() };
         let every = |l: &Line| (1..=l.size).map(|c| (l.model, l.widths(analysis, c))).collect::<Vec<_>>();
         found.exhaustive = lines.iter().flat_map(every).collect::<HashSet<_>>().len();
-        let allowed = options.share * found.exhaustive as f64;
-        let own = |l: &Line| ((options.share * l.size as f64) as usize).min(options.most);
-        let start = |delta| lines.iter().map(|l| Search::new(l.size, Probing { delta, repeats: 1, most: own(l) })).collect::<Vec<_>>();
+        let allowed = (options.share * found.exhaustive as f64).min(usize::MAX as f64) as usize;
+        let start = |delta| lines.iter().map(|l| Search::new(l.size, Probing { delta, ..Probing::default() })).collect::<Vec<_>>();
         let mut searches = start(found.delta);
         let mut first = true;
         let mut seen: HashSet<Width> = HashSet::new();
         loop {
-            if searches.iter().all(|s| s.wanted().is_empty()) {
-                share_out(&mut searches, (allowed - found.probes as f64).max(0.0) as usize, options.most);
-            }
-            let wanted: Vec<Vec<usize>> = searches.iter().map(Search::wanted).collect();
+            // The first widths are measured in any case.
+            let left = if first { usize::MAX } else { allowed.saturating_sub(found.probes) };
+            let wanted = heaviest(&searches, left);
             let requests: Vec<Vec<Width>> = lines.iter().zip(&searches).zip(&wanted).map(|((l, s), w)| ask(analysis, l, s, w)).collect();
             let distinct: Vec<Width> = requests.iter().flatten().copied().collect::<BTreeSet<_>>().into_iter().collect();
             if distinct.is_empty() {
@@ -137,19 +132,24 @@ impl Staircases {
     }
 }
 
-/// Divides `left` probes among the curves that are not known for want of them, the least probed for their channels first, some
-/// at a time: a curve that finds its answer leaves the rest to others.
-fn share_out(searches: &mut [Search], left: usize, most: usize) {
-    let mut starved: Vec<&mut Search> = searches.iter_mut().filter(|s| s.is_starved() && s.probes() < most).collect();
-    starved.sort_by(|a, b| a.density().total_cmp(&b.density()));
-    let each = (left / starved.len().max(1)).clamp(1, AT_A_TIME);
-    for search in starved.into_iter().take(left / each) {
-        search.grant(each.min(most - search.probes()));
+/// For each curve the widths on which most hangs in the whole network, `left` at most, some at a time: their answers may make
+/// the others superfluous.
+fn heaviest(searches: &[Search], left: usize) -> Vec<Vec<usize>> {
+    let mut all: Vec<(usize, Want)> = searches.iter().enumerate().flat_map(|(k, s)| s.wants().iter().map(move |w| (k, *w))).collect();
+    all.sort_by(|(_, a), (_, b)| b.weight.total_cmp(&a.weight));
+    let at_a_time = all.iter().take_while(|(_, w)| w.weight.is_infinite()).count().max(AT_A_TIME.max(searches.len() / 2));
+    let mut wanted = vec![Vec::new(); searches.len()];
+    for (k, want) in all.into_iter().take(at_a_time.min(left)) {
+        wanted[k].push(want.width);
     }
+    for widths in &mut wanted {
+        widths.sort_unstable();
+    }
+    wanted
 }
 
-/// Probes granted to a curve at a time.
-const AT_A_TIME: usize = 4;
+/// Widths measured at least before it is judged anew what others are worth.
+const AT_A_TIME: usize = 16;
 
 /// Layers measured between two looks at whether the user wants to stop.
 const AT_ONCE: usize = 64;
