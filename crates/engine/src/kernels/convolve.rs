@@ -100,8 +100,8 @@ pub(crate) struct Convolution {
 }
 
 impl Convolution {
-    /// Fixes kernels, tiles and the order of the work; with `one_pass` tiles leave no partial sums in the output. `None` where some access would leave its buffer, or there is no kernel for
-    /// a tile: the caller's arithmetic is wrong then.
+    /// Fixes kernels, tiles and the order of the work; with `one_pass` tiles leave no partial sums in the output. `None` where some
+    /// access would leave its buffer, or there is no kernel for a tile: the caller's arithmetic is wrong then.
     pub fn new(
         isa: Isa,
         geometry: &Geometry,

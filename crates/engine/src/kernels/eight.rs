@@ -1,7 +1,7 @@
 //! One 256-bit register: what the planar kernels of AVX2 are written in, and two or three multiply-adds as one piece.
 //!
-//! Twelve sums with what they are made of take fifteen or all of the sixteen registers. Left to itself, the compiler loads ahead, runs out of
-//! them, and moves sums around or keeps them in memory, which costs up to half of the speed.
+//! Twelve sums with what they are made of take fifteen or all of the sixteen registers. Left to itself, the compiler loads ahead,
+//! runs out of them, and moves sums around or keeps them in memory, which costs up to half of the speed.
 
 use core::arch::asm;
 use core::arch::x86_64::*;

@@ -109,8 +109,8 @@ impl Order {
     }
 }
 
-/// Weights of a panel; `None` where there are none: of single blocks few survive, and few of a pass would be worth less than the partial
-/// sums cost.
+/// Weights of a panel; `None` where there are none: of single blocks few survive, and few of a pass would be worth less than the
+/// partial sums cost.
 pub(super) fn panel(isa: Isa, survivors: &Survivors) -> Option<usize> {
     isa.panel_bytes().filter(|_| survivors.blocks > 1).map(|bytes| bytes / size_of::<f32>())
 }
