@@ -48,6 +48,8 @@ struct Way {
     name: String,
     values: Values,
     cost: Cost,
+    /// Takes part however its answer does as it is cut.
+    always: bool,
 }
 
 /// A network at the budget, measured, and how far it is trained.
@@ -96,13 +98,18 @@ fn ways(session: &mut Session, approach: &Approach, space: &Space) -> Result<Vec
     let values = session.values(stage, space, saliency, *step)?;
     let weights = Values::kept_weights(space, &stage.analysis);
     let mut all = vec![
-        Way { name: "multiply-accumulates".into(), values: values.clone(), cost: Cost::Macs },
-        Way { name: "saliency and weights kept".into(), values: values.mixed(&weights, space), cost: Cost::Latency },
-        Way { name: "weights kept".into(), values: weights, cost: Cost::Latency },
+        Way { name: "multiply-accumulates".into(), values: values.clone(), cost: Cost::Macs, always: true },
+        Way { name: "saliency and weights kept".into(), values: values.mixed(&weights, space), cost: Cost::Latency, always: true },
+        Way { name: "weights kept".into(), values: weights, cost: Cost::Latency, always: true },
     ];
     let balances = if space.branches.is_empty() { vec![1.0] } else { [&BALANCES[..], &DEEP].concat() };
     for balance in balances {
-        all.push(Way { name: format!("depth against width {balance}"), values: values.weighted(space, balance), cost: Cost::Latency });
+        all.push(Way {
+            name: format!("depth against width {balance}"),
+            values: values.weighted(space, balance),
+            cost: Cost::Latency,
+            always: false,
+        });
     }
     let mut chosen = Vec::new();
     let mut ways: Vec<Way> = Vec::new();
@@ -121,9 +128,7 @@ fn ways(session: &mut Session, approach: &Approach, space: &Space) -> Result<Vec
     let mut evaluator = session.evaluator(stage)?;
     let scores = session.score(&mut evaluator, stage, &decisions)?;
     let mut ranked: Vec<(f64, Way)> = scores.iter().map(|s| s.loss).zip(ways).collect();
-    // Those that do not weigh saliency against latency alone are always there.
-    let always = |w: &Way| !w.name.starts_with("depth");
-    ranked.sort_by(|a, b| always(&b.1).cmp(&always(&a.1)).then(a.0.total_cmp(&b.0)));
+    ranked.sort_by(|a, b| b.1.always.cmp(&a.1.always).then(a.0.total_cmp(&b.0)));
     Ok(ranked.into_iter().map(|(_, w)| w).collect())
 }
 
