@@ -77,7 +77,7 @@ impl Failure {
                 E::BelowFloor { .. } | E::BudgetNotReached { .. } => exit::BUDGET,
                 E::Latency(latency::Error::TooNoisy { .. }) => exit::NOISE,
                 E::Latency(latency::Error::TargetSyntax { .. }) => exit::USAGE,
-                E::Interrupted { .. } => exit::INTERRUPTED,
+                E::Interrupted { .. } | E::Stopped(_) => exit::INTERRUPTED,
                 _ => exit::ERROR,
             },
         }

@@ -35,16 +35,37 @@ pub fn must_be_new(path: &Path) -> Result<()> {
     }
 }
 
-/// A model as a runtime takes it, at the sizes given.
+/// Models as a runtime takes them, at the sizes given.
 ///
 /// # Errors
-/// As [`load_model`]; a dimension that is not given.
-pub fn model_bytes(path: &Path, given: &ShapeArgs) -> Result<latency::ModelBytes> {
-    let name = path.display().to_string();
-    let mut bytes = secateur::model_bytes(&name, &load_model(path)?, given.batch as usize)?;
+/// As [`load_model`]; a dimension that is left open and not given; a shape for an input that none of them has.
+pub fn model_bytes(paths: &[PathBuf], given: &ShapeArgs) -> Result<Vec<latency::ModelBytes>> {
+    let models: Vec<latency::ModelBytes> = paths.iter().map(|path| bytes_of(path, given)).collect::<Result<_>>()?;
     for shape in &given.shape {
-        if let Some(input) = bytes.inputs.iter_mut().find(|i| i.name == shape.0) {
+        if !models.iter().any(|m| m.inputs.iter().any(|i| i.name == shape.0)) {
+            return Err(Failure::Usage(format!("--shape {}=…: no model given has an input of this name", shape.0)));
+        }
+    }
+    Ok(models)
+}
+
+fn bytes_of(path: &Path, given: &ShapeArgs) -> Result<latency::ModelBytes> {
+    let model = load_model(path)?;
+    let mut bytes = secateur::model_bytes(&path.display().to_string(), &model, given.batch as usize)?;
+    for input in &mut bytes.inputs {
+        if let Some(shape) = given.shape.iter().find(|s| s.0 == input.name) {
             input.shape.clone_from(&shape.1);
+            continue;
+        }
+        // The first dimension is the batch; what else is open decides the latency, and is not guessed.
+        if let Some(axis) = secateur::open_axes(&model, &input.name).into_iter().find(|&axis| axis > 0) {
+            let wanted: Vec<String> =
+                input.shape.iter().enumerate().map(|(k, d)| if k == axis { "?".into() } else { d.to_string() }).collect();
+            let (path, name) = (path.display(), &input.name);
+            return Err(Failure::Usage(format!(
+                "{path}: the file leaves dimension {axis} of its input `{name}` open; give its sizes: --shape {name}={}",
+                wanted.join(",")
+            )));
         }
     }
     Ok(bytes)
@@ -82,23 +103,27 @@ pub fn shapes(batch: usize, given: &[Shape]) -> InputShapes {
     InputShapes { batch: Some(batch), shapes: given.iter().map(|s| (s.0.clone(), s.1.clone())).collect() }
 }
 
-/// Takes back what a run left that ended before its first step was recorded, so that the corrected command can use the same
-/// directory. Nothing else is touched.
-pub fn forget_unstarted_run(directory: &Path) {
-    let started = !directory.join("config.json").exists()
-        || secateur::Run::open(directory).and_then(|r| r.journal.finished()).map_or(true, |steps| !steps.is_empty());
-    if started {
-        return;
+/// Removes the directory of a run that nobody will go on with.
+///
+/// # Errors
+/// It cannot be removed.
+pub fn forget_run(directory: &Path) -> Result<()> {
+    if !directory.join("journal.sqlite").exists() {
+        return Ok(());
     }
-    let own: Vec<PathBuf> = ["config.json", "schemes.json", "journal.sqlite", "journal.sqlite-wal", "journal.sqlite-shm"]
-        .iter()
-        .map(|n| directory.join(n))
-        .collect();
-    for file in own {
-        // What cannot be removed stays; the user is told by the next command.
-        let _ = std::fs::remove_file(file);
-    }
-    let _ = std::fs::remove_dir(directory);
+    std::fs::remove_dir_all(directory).map_err(|e| Failure::at(directory, format!("what this run left cannot be removed: {e}")))
+}
+
+/// Takes back what a new run left that `e` ended, where going on with it would end the same way: nothing was recorded, or its
+/// settings do not do. The corrected command can then use the same directory; the latency table is kept elsewhere.
+///
+/// # Errors
+/// As [`forget_run`].
+pub fn forget_useless_run(directory: &Path, e: &secateur::Error) -> Result<()> {
+    use secateur::Error as E;
+    let hopeless = matches!(e, E::Setting(_) | E::BelowFloor { .. } | E::AboveDense { .. });
+    let empty = || secateur::Run::open(directory).and_then(|r| r.journal.finished()).is_ok_and(|steps| steps.is_empty());
+    if directory.join("journal.sqlite").exists() && (hopeless || empty()) { forget_run(directory) } else { Ok(()) }
 }
 
 #[cfg(test)]

@@ -173,6 +173,55 @@ fn budgets_outside_what_there_is() {
     };
     prune("200%", "above").refused(1, &["dense latency", "nothing to prune"]);
     prune("1%", "below").refused(3, &["floor", "%"]);
+    // The corrected command finds nothing of these in its way.
+    assert!(!p.path("above").exists() && !p.path("below").exists());
+}
+
+#[test]
+fn what_could_not_be_done_as_asked_is_refused_before_anything_is_measured() {
+    let p = Place::new();
+    p.network("net.onnx");
+    let prune = |more: &[&str]| {
+        let asked = ["prune", "net.onnx", "--budget", "50%", "--out", "run", "--table", "t.sqlite"];
+        let ran = p.run(&[&asked[..], more].concat());
+        assert!(!p.path("run/journal.sqlite").exists(), "{ran:#?}");
+        ran
+    };
+    // Fewer images than a batch: nothing would be trained.
+    prune(&["--data", "synthetic:40,20", "--epochs", "2", "--batch-size", "64"]).refused(1, &["--epochs 2", "--batch-size 64", "one step"]);
+    prune(&["--method", "lacp", "--epochs", "0", "--criterion", "magnitude"]).refused(2, &["--method lacp", "--data"]);
+    prune(&["--method", "archtree", "--data", "synthetic:200,20", "--score-images", "0"]).refused(2, &["--score-images"]);
+    prune(&["--data", "synthetic:200,20", "--patience", "inf"]).refused(2, &["--patience"]);
+    prune(&["--data", "synthetic:200,20", "--step-batches", "0"]).refused(2, &["--step-batches"]);
+}
+
+#[test]
+fn the_floor_is_that_of_the_method() {
+    if !has_stat() {
+        return;
+    }
+    let p = Place::new();
+    // Groups of 16 and 32, pruned in chunks of 8 where a method cuts once; `uniform` keeps single channels.
+    secateur::residual_network(&[16, 32], 1, 10, 1).save(p.path("net.onnx")).unwrap();
+    let prune = |method: &[&str], out: &str| {
+        let asked = ["prune", "net.onnx", "--budget", "12%", "--out", out, "--target", SIZE, "--criterion", "magnitude", "--epochs", "0"];
+        let more = ["--table", "t.sqlite", "--tolerance", "0.2", "--no-depth", "--calibration-networks", "3", "--no-round-up"];
+        p.run(&[&asked[..], &more, method].concat())
+    };
+    prune(&["--method", "uniform"], "uniform").done();
+    prune(&["--method", "halp", "--steps", "1"], "once").refused(3, &["floor"]);
+}
+
+#[test]
+fn sizes_that_are_left_open_are_asked_for() {
+    let p = Place::new();
+    let mut proto = secateur::residual_network(&[8], 1, 10, 1).proto().clone();
+    set_shape(&mut proto.graph.get_or_insert_default().input[0], &[0, 3, 0, 32]);
+    std::fs::write(p.path("open.onnx"), graph::Model::from_proto(proto).to_bytes().unwrap()).unwrap();
+    for command in ["measure", "doctor"] {
+        p.run(&[command, "open.onnx"]).refused(2, &["open.onnx", "dimension 2", "--shape", "=1,3,?,32"]);
+        p.run(&[command, "open.onnx", "--shape", "nobody=1,3,32,32"]).refused(2, &["--shape"]);
+    }
 }
 
 #[test]

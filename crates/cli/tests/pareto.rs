@@ -50,4 +50,10 @@ fn a_front_is_ordered_and_its_plans_apply() {
     assert!((ratio / all[0].0 - 1.0).abs() < 0.02, "{ratio} against {}", all[0].0);
 
     run("lacp", "front").refused(1, &["front", "--out"]);
+
+    // Stopped before it was written, it goes on as what it is, and comes to the same.
+    std::fs::remove_file(place.path("front/front.json")).expect("removed");
+    let again = place.run(&["resume", "front", "--json"]).done().json();
+    assert_eq!(again["front"]["points"], answer["front"]["points"]);
+    assert!(place.path("front/front.json").exists());
 }

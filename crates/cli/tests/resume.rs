@@ -5,6 +5,7 @@
 #![cfg(unix)]
 
 use std::collections::BTreeSet;
+use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
@@ -31,6 +32,8 @@ impl Bench {
     /// The program, with a lock of the measuring device that no other test waits for.
     fn secateur(&self, command: &str, out: &str) -> Command {
         let mut c = Command::new(BIN);
+        // A group of its own, as a terminal gives it.
+        c.process_group(0);
         c.arg(command)
             .env("TMPDIR", self.folder.path())
             .env("MEASURED", self.path(&format!("{out}.log")))
@@ -181,16 +184,48 @@ fn a_finished_run_is_not_overwritten_and_resuming_it_changes_nothing() {
     assert_eq!(plan, std::fs::read(b.path("run/plan.json")).expect("plan"));
 }
 
+/// What a run says to Ctrl-C in a terminal, which reaches it and what it measures with.
+fn interrupted(child: Child) -> std::process::Output {
+    let sent = Command::new("kill").args(["-INT", "--", &format!("-{}", child.id())]).status().expect("kill");
+    assert!(sent.success());
+    child.wait_with_output().expect("ends")
+}
+
+#[test]
+fn ctrl_c_while_a_network_is_measured_stops_the_run() {
+    let b = Bench::new();
+    // A target that can be caught at work.
+    let script = "sha256sum < \"$1\" >> \"$MEASURED\"\n[ $(wc -l < \"$MEASURED\") -lt 40 ] || { touch \"$MEASURED.slow\"; sleep 20; }\nexec stat -c %sus \"$1\"\n";
+    std::fs::write(b.path("measure.sh"), script).expect("script");
+    let child = b.prune("run");
+    wait_for(&b.path("run.log.slow"));
+    let out = interrupted(child);
+    let text = String::from_utf8_lossy(&out.stderr).into_owned();
+    assert_eq!(out.status.code(), Some(130), "{text}");
+    assert!(text.contains("secateur resume"), "{text}");
+}
+
+#[test]
+fn a_run_is_not_continued_with_another_network() {
+    let b = Bench::new();
+    let child = b.prune("run");
+    wait_for(&b.path("run/steps/00-trained.onnx"));
+    interrupted(child);
+    secateur::residual_network(&[8, 16], 2, 10, 4).save(b.path("other.onnx")).expect("model");
+    std::fs::rename(b.path("other.onnx"), b.path("dense.onnx")).expect("replaced");
+    let out = b.resume("run").wait_with_output().expect("ends");
+    let text = String::from_utf8_lossy(&out.stderr).into_owned();
+    assert!(!out.status.success() && text.contains("dense.onnx is not the file that this run began with"), "{text}");
+}
+
 #[test]
 fn ctrl_c_saves_the_state_and_says_how_to_go_on() {
     let b = Bench::new();
     let child = b.prune("run");
     wait_for(&b.path("run/steps/00-trained.onnx"));
-    let sent = Command::new("kill").args(["-INT", &child.id().to_string()]).status().expect("kill");
-    assert!(sent.success());
-    let out = child.wait_with_output().expect("ends");
+    let out = interrupted(child);
     let text = String::from_utf8_lossy(&out.stderr).into_owned();
-    assert!(!out.status.success(), "{text}");
+    assert_eq!(out.status.code(), Some(130), "{text}");
     assert!(text.contains("secateur resume") && text.contains("run"), "{text}");
     succeed(b.resume("run"));
     assert!(b.path("run/pruned.onnx").exists());

@@ -71,8 +71,9 @@ impl Engine {
         build(lower(model, shapes)?, self.isa, self.team.clone())
     }
 
-    /// The nodes of `model` that [`Engine::compile`] would refuse on inputs of `shapes`, each with the reason. What is left can
-    /// be compiled as models of its own whose inputs are the results of these nodes.
+    /// The nodes of `model` that [`Engine::compile`] would refuse on inputs of `shapes`, each with the reason, and layers whose weights
+    /// are large external tensors, which are not read for that. What is left can be compiled as models of its own whose inputs are the
+    /// results of these nodes.
     ///
     /// # Errors
     /// A graph that is not sound, shapes that are not given.
@@ -138,7 +139,7 @@ pub(crate) struct Output {
 pub struct Layer {
     /// Name of the node; of the first where several were fused.
     pub name: String,
-    /// ONNX operators in it, in order; empty for the copy of an input, or from one layout to another.
+    /// ONNX operators in it, in order; empty for the copy of an input, or to another layout or other axes.
     pub operators: Vec<String>,
     /// Of a convolution or linear layer: units of 16 filters × 1 channel × 1 kernel position that are computed, of those that a
     /// dense layer has.
@@ -178,11 +179,6 @@ impl Compiled {
     /// The steps, in the order in which they run.
     pub fn layers(&self) -> &[Layer] {
         &self.layers
-    }
-
-    /// Memory of all activations, in bytes.
-    pub fn activation_bytes(&self) -> usize {
-        self.buffers.iter().map(|b| size_of_val(b.as_slice())).sum()
     }
 
     /// Puts `values` (row-major, in the shape of the port) at the input called `name`.

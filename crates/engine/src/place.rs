@@ -25,7 +25,24 @@ pub(crate) struct Places {
 /// `planar` says which activations are; those of equal rows and columns get equal halos, so that pixels can be counted through their
 /// rows alike.
 pub(crate) fn place(network: &Network, planar: &[bool], threads: usize) -> Places {
-    let n = network.tensors.len();
+    let mut layouts = layouts(network, planar);
+    let part_of = parts(network, &mut layouts);
+    let (buffer_of, buffers) = buffers(network, &layouts, &part_of, threads);
+    let places = (0..network.tensors.len())
+        .map(|t| match part_of[t] {
+            Some((o, channel)) => {
+                let whole = layouts[o.0].view();
+                let base = whole.base + channel / LANES * whole.block;
+                (buffer_of[o.0], View { extent: network.tensors[t], base, ..whole })
+            }
+            None => (buffer_of[t], layouts[t].view()),
+        })
+        .collect();
+    Places { places, buffers, joined: part_of.iter().map(Option::is_some).collect() }
+}
+
+/// The layout of every tensor, with the zeros around it that convolutions read.
+fn layouts(network: &Network, planar: &[bool]) -> Vec<Layout> {
     let layout = |(&extent, &planar): (&Extent, &bool)| Layout { extent, halo: Halo::default(), lanes: if planar { 1 } else { LANES } };
     let mut layouts: Vec<Layout> = network.tensors.iter().zip(planar).map(layout).collect();
     for step in &network.steps {
@@ -46,13 +63,17 @@ pub(crate) fn place(network: &Network, planar: &[bool], threads: usize) -> Place
     for l in layouts.iter_mut().filter(|l| l.lanes == 1) {
         l.halo = halos[&(l.extent.height, l.extent.width)];
     }
-    // Parts of a join, with their first channel in it.
-    let mut part_of: Vec<Option<(TensorId, usize)>> = vec![None; n];
+    layouts
+}
+
+/// Which tensors are computed where a join wants them: the join, and their first channel in it. The join takes over their halos.
+fn parts(network: &Network, layouts: &mut [Layout]) -> Vec<Option<(TensorId, usize)>> {
+    let mut part_of: Vec<Option<(TensorId, usize)>> = vec![None; network.tensors.len()];
     for step in network.steps.iter().filter(|s| s.operation == Operation::Concat { axis: 0 }) {
         let mut channel = 0;
         for &t in &step.inputs {
             let e = network.extent(t);
-            if channel % LANES == 0 && can_join(network, &layouts, &part_of, t, step.output, &step.inputs) && pads_fit(network, step, t) {
+            if channel % LANES == 0 && can_join(network, layouts, &part_of, t, step.output, &step.inputs) && pads_fit(network, step, t) {
                 part_of[t.0] = Some((step.output, channel));
             }
             channel += e.channels;
@@ -61,6 +82,13 @@ pub(crate) fn place(network: &Network, planar: &[bool], threads: usize) -> Place
         let halo = parts.fold(layouts[step.output.0].halo, |h, t| h.join(layouts[t.0].halo));
         layouts[step.output.0].halo = halo;
     }
+    part_of
+}
+
+/// The buffer of every tensor that is no part of another, and how long the buffers are. Tensors of one layout that are not needed at
+/// the same time share one.
+fn buffers(network: &Network, layouts: &[Layout], part_of: &[Option<(TensorId, usize)>], threads: usize) -> (Vec<usize>, Vec<usize>) {
+    let n = network.tensors.len();
     let owner = |t: TensorId| part_of[t.0].map_or(t, |(o, _)| o);
     let mut last_use = vec![0; n];
     let mut first_use = vec![usize::MAX; n];
@@ -71,12 +99,11 @@ pub(crate) fn place(network: &Network, planar: &[bool], threads: usize) -> Place
         let o = owner(step.output).0;
         first_use[o] = first_use[o].min(i);
         last_use[o] = last_use[o].max(i);
-        if let Operation::Constant(_) = step.operation {
-            last_use[o] = usize::MAX;
-        }
     }
-    for (_, t) in &network.outputs {
-        last_use[owner(*t).0] = usize::MAX;
+    // Constants are written once, for all runs; outputs are read when a run is over.
+    let constants = network.steps.iter().filter(|s| matches!(s.operation, Operation::Constant(_))).map(|s| s.output);
+    for t in constants.chain(network.outputs.iter().map(|(_, t)| *t)) {
+        last_use[owner(t).0] = usize::MAX;
     }
     let mut buffers = Vec::new();
     let mut free: HashMap<Layout, Vec<usize>> = HashMap::new();
@@ -110,17 +137,7 @@ pub(crate) fn place(network: &Network, planar: &[bool], threads: usize) -> Place
             free.entry(layouts[t]).or_default().push(buffer_of[t]);
         }
     }
-    let places = (0..n)
-        .map(|t| match part_of[t] {
-            Some((o, channel)) => {
-                let whole = layouts[o.0].view();
-                let base = whole.base + channel / LANES * whole.block;
-                (buffer_of[o.0], View { extent: network.tensors[t], base, ..whole })
-            }
-            None => (buffer_of[t], layouts[t].view()),
-        })
-        .collect();
-    Places { places, buffers, joined: part_of.iter().map(Option::is_some).collect() }
+    (buffer_of, buffers)
 }
 
 /// The zeros that a convolution reads around its input.

@@ -3,10 +3,10 @@
 
 mod support;
 
-use graph::InputShapes;
+use graph::{InputShapes, Tensor};
 use proptest::prelude::*;
 use secateur_engine::{Engine, Error, Isa};
-use support::build::{Builder, int};
+use support::build::{Builder, int, text};
 use support::networks::network;
 use support::{difference, reference};
 
@@ -31,7 +31,7 @@ fn agrees(b: &mut Builder, isa: Isa) -> Result<(), String> {
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig { cases: std::env::var("PROPTEST_CASES").ok().and_then(|c| c.parse().ok()).unwrap_or(60), ..ProptestConfig::default() })]
+    #![proptest_config(ProptestConfig { cases: std::env::var("PROPTEST_CASES").ok().and_then(|c| c.parse().ok()).unwrap_or(200), ..ProptestConfig::default() })]
 
     #[test]
     fn random_networks_compute_what_their_operators_say(seed in any::<u64>()) {
@@ -94,6 +94,25 @@ fn a_residual_block_is_two_steps_and_pruned_units_are_gone() {
     assert!((all * 2 / 5..all * 3 / 5).contains(&kept), "{kept} of {all} kept where half should be");
 }
 
+/// Along every axis, whichever of the parts is left out; padding of the kind that operator sets before 19 lack before it.
+#[test]
+fn a_part_that_is_left_out_takes_its_place() {
+    for (axis, missing) in (1..=3).flat_map(|a| (0..3).map(move |m| (a, m))) {
+        let mut b = Builder::new(7);
+        let x = b.input("x", &[1, 6, 7, 8]);
+        let pads = b.stored(&Tensor::vec_i64(vec![0, 1, 2, 9, 0, 0, 1, 3]));
+        let x = b.node("Pad", &[&x, &pads], vec![text("mode", "wrap")]);
+        let rest = b.shape(&x)[axis] - 3;
+        let sizes = b.stored(&Tensor::vec_i64(vec![1, 2, rest as i64]));
+        let parts = b.nodes("Split", &[&x, &sizes], vec![int("axis", axis as i64)], 3);
+        b.model.graph_proto_mut().node[1].output[missing].clear();
+        (0..3).filter(|&k| k != missing).for_each(|k| b.output(&parts[k]));
+        for isa in Isa::available() {
+            agrees(&mut b, isa).unwrap();
+        }
+    }
+}
+
 #[test]
 fn what_cannot_run_is_named_with_what_to_do() {
     let mut b = Builder::new(1);
@@ -141,5 +160,21 @@ fn an_expansion_and_its_depthwise_convolution_are_one_step() {
             agrees(&mut b, isa).unwrap();
         }
         same_with(3, &mut b).unwrap();
+    }
+}
+
+/// A constant operand is written once, and stays what it is however many activations of its layout come after it.
+#[test]
+fn constants_outlive_what_has_their_layout() {
+    let mut b = Builder::new(7);
+    let x = b.input("x", &[1, 1, 6, 6]);
+    let mean = b.tensor(&[1, 6, 6], 1.0, 0.5);
+    let mut y = b.node("Sub", &[&x, &mean], vec![]);
+    for _ in 0..4 {
+        y = b.conv(&y, 1, 3, 1, 1, 1, 0, 16);
+    }
+    b.output(&y);
+    for isa in Isa::available() {
+        agrees(&mut b, isa).unwrap();
     }
 }

@@ -97,9 +97,7 @@ fn survey(file: &Path, cut: Option<&Path>, keep: f64, reasons: bool, slabs: Slab
         ("pruned", surgery::apply(&model, &graph, &facts, &groups, &decision)?),
         ("twin", surgery::masked_twin(&model, &graph, &facts, &groups, &decision)?),
     ] {
-        let path = folder.join(format!("{}.{kind}.onnx", name(file)));
-        let _ = std::fs::remove_file(&path);
-        result.save(&path)?;
+        result.replace(folder.join(format!("{}.{kind}.onnx", name(file))))?;
     }
     Ok(())
 }

@@ -6,8 +6,6 @@ use serde::{Deserialize, Serialize};
 
 use crate::facts::Facts;
 use crate::graph::{Graph, ValueId};
-use crate::ops::Op;
-use crate::proto::tensor_proto::DataType;
 
 /// What one node costs.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
@@ -39,11 +37,7 @@ pub fn cost(graph: &Graph, facts: &Facts) -> Costs {
         let macs = shape(node.output(0)).map_or(0, |out| node.op.macs(&inputs, out));
         let mut params = 0;
         for (slot, v) in node.inputs.iter().enumerate().filter_map(|(s, v)| Some((s, (*v)?))) {
-            let statistic = matches!(node.op, Op::BatchNormalization(_)) && slot > 2;
-            let number = |d| matches!(d, DataType::Float | DataType::Double | DataType::Float16 | DataType::Bfloat16);
-            // Scalars are bounds and factors of the architecture.
-            let learnt = facts.get(v).is_some_and(|f| number(f.dtype) && (f.len() > 1 || node.op.is_layer()));
-            if graph.is_stored(v) && learnt && !statistic && seen.insert(v) {
+            if graph.is_stored(v) && facts.is_learnt(node, slot) && seen.insert(v) {
                 params += facts.shape(v).map_or(0, |s| s.iter().product::<usize>() as u64);
             }
         }

@@ -8,7 +8,6 @@ use crate::coupling::Groups;
 use crate::facts::Facts;
 use crate::graph::{Graph, Node, ValueId};
 use crate::ops::Op;
-use crate::proto::tensor_proto::DataType;
 
 /// Weights and work of the layers (`Conv`, `ConvTranspose`, `Gemm`, `MatMul` with a stored weight, `LSTM`, `GRU`), and how
 /// much of it some decision can remove.
@@ -96,10 +95,7 @@ pub fn parameters(graph: &Graph, facts: &Facts) -> Vec<ValueId> {
             continue;
         }
         for (slot, v) in node.inputs.iter().enumerate().filter_map(|(s, v)| Some((s, (*v)?))) {
-            let statistic = matches!(node.op, Op::BatchNormalization(_)) && slot > 2;
-            let number = |d| matches!(d, DataType::Float | DataType::Double | DataType::Float16 | DataType::Bfloat16);
-            let learnt = facts.get(v).is_some_and(|f| number(f.dtype) && (f.len() > 1 || node.op.is_layer()));
-            if learnt && !statistic && graph.is_parameter(v) && seen.insert(v) {
+            if facts.is_learnt(node, slot) && graph.is_parameter(v) && seen.insert(v) {
                 all.push(v);
             }
         }

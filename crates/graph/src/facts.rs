@@ -45,6 +45,11 @@ impl Fact {
     }
 }
 
+/// Types that numbers to be learnt have.
+pub fn is_float(dtype: DataType) -> bool {
+    matches!(dtype, DataType::Float | DataType::Double | DataType::Float16 | DataType::Bfloat16)
+}
+
 /// Sizes for the dynamic dimensions of the graph's inputs.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct InputShapes {
@@ -133,6 +138,14 @@ impl Facts {
         self.get(value).and_then(|f| f.constant.as_deref())
     }
 
+    /// What `node` reads at `slot` is learnt if it is stored: numbers, but not running statistics, nor single ones, which are bounds
+    /// and factors of the architecture.
+    pub(crate) fn is_learnt(&self, node: &Node, slot: usize) -> bool {
+        let statistic = matches!(node.op, Op::BatchNormalization(_)) && slot > 2;
+        let fact = node.input(slot).and_then(|v| self.get(v));
+        !statistic && fact.is_some_and(|f| is_float(f.dtype) && (f.len() > 1 || node.op.is_layer()))
+    }
+
     /// The shape of `value`.
     ///
     /// # Errors
@@ -182,7 +195,7 @@ fn declared_fact(t: &type_proto::Tensor, symbols: &HashMap<&str, usize>) -> Opti
         dimension::Value::DimValue(n) => usize::try_from(*n).ok().filter(|&n| n > 0),
         dimension::Value::DimParam(p) => symbols.get(p.as_str()).copied(),
     });
-    Some(Fact::new(dtype, dims.collect::<Option<Vec<_>>>()?))
+    Some(Fact::new(dtype, dims.collect::<Option<Vec<_>>>().filter(|d| addressable(d))?))
 }
 
 fn input_fact(model: &Model, graph: &Graph, v: ValueId, inputs: &InputShapes) -> Result<Option<Fact>> {
@@ -217,9 +230,14 @@ fn input_fact(model: &Model, graph: &Graph, v: ValueId, inputs: &InputShapes) ->
     Ok(Some(Fact::new(dtype, dims)))
 }
 
+/// Elements of a tensor of this shape; `None` where no number holds them.
+pub(crate) fn elements(shape: &[usize]) -> Option<usize> {
+    shape.iter().try_fold(1usize, |a, &d| a.checked_mul(d))
+}
+
 /// A tensor of this shape could be held by a machine.
-fn addressable(shape: &[usize]) -> bool {
-    shape.iter().try_fold(1usize, |a, &d| a.checked_mul(d)).is_some_and(|n| n <= 1 << 40)
+pub(crate) fn addressable(shape: &[usize]) -> bool {
+    elements(shape).is_some_and(|n| n <= 1 << 40)
 }
 
 fn too_large(name: &str, shape: &[usize]) -> Error {

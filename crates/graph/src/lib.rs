@@ -32,7 +32,7 @@ pub use coupling::{Approximation, Branch, BranchId, Frozen, Group, GroupId, Grou
 pub use coverage::{Coverage, coverage, parameters};
 pub use decision::{Decision, NamedDecision, NamedGroup};
 pub use error::{Error, Result};
-pub use facts::{Fact, Facts, Inference, InputShapes, Outputs};
+pub use facts::{Fact, Facts, Inference, InputShapes, Outputs, is_float};
 pub use graph::{Graph, Node, NodeId, Source, Value, ValueId};
 pub use layer_model::layer_model;
 pub use model::{Model, write_atomically};

@@ -6,7 +6,8 @@ mod support;
 use std::path::Path;
 
 use secateur_graph::proto::{
-    AttributeProto, ModelProto, StringStringEntryProto, TensorProto, attribute_proto::AttributeType, tensor_proto::DataLocation,
+    AttributeProto, GraphProto, ModelProto, NodeProto, StringStringEntryProto, TensorProto, attribute_proto::AttributeType,
+    tensor_proto::DataLocation,
 };
 use secateur_graph::{Model, Tensor};
 use support::text::parse;
@@ -91,6 +92,33 @@ fn external_data_keep_their_files_in_another_folder() {
     model.save(&copy).unwrap();
     assert_eq!(std::fs::read(&path).unwrap(), std::fs::read(&copy).unwrap());
     assert_eq!(std::fs::read(from.path().join("weights.bin")).unwrap(), std::fs::read(to.path().join("weights.bin")).unwrap());
+}
+
+/// Two models whose data have files of one name, into one folder.
+#[test]
+fn no_saved_model_takes_the_data_of_another() {
+    let to = tempfile::tempdir().unwrap();
+    let from = tempfile::tempdir().unwrap();
+    let path = write(from.path(), &with_external(from.path(), "weights.bin", 0));
+    let models: Vec<Model> = [1.0, 2.0]
+        .into_iter()
+        .map(|bias| {
+            let mut model = Model::load(&path).unwrap();
+            model.set_tensor("a.b", &Tensor::f32([6], vec![bias; 6])).unwrap();
+            model
+        })
+        .collect();
+    let target = |k: usize| to.path().join(format!("{k}.onnx"));
+    models.iter().enumerate().for_each(|(k, m)| m.save(target(k)).unwrap());
+    for (k, m) in models.iter().enumerate() {
+        assert_eq!(values(&Model::load(target(k)).unwrap()), values(m), "model {k}");
+    }
+    // Where both names are taken, nothing is written.
+    let taken = to.path().join("2.onnx.data");
+    std::fs::write(&taken, b"mine").unwrap();
+    let e = models[0].save(target(2)).unwrap_err().to_string();
+    assert!(e.contains("2.onnx.data") && e.contains("exists already"), "{e}");
+    assert!(!target(2).exists() && std::fs::read(&taken).unwrap() == b"mine");
 }
 
 #[test]
@@ -203,6 +231,21 @@ fn external_data_that_cannot_be_used_are_explained() {
     explained(&load(&relocate("../weights.bin")), &["`a.w`", "outside the model's folder"]);
     explained(&load(&relocate("/etc/passwd")), &["`a.w`", "outside the model's folder"]);
     explained(&load(&|d, _| std::fs::write(d.join("weights.bin"), [0; 16]).unwrap()), &["`a.w`", "too short", "copy it again"]);
+    // Data of what is no initializer of the main graph: of a node, and of a sub-graph's node.
+    let inside = |deep: bool| {
+        move |_: &Path, m: &mut Model| {
+            let t = TensorProto { name: Some("inner".into()), ..m.graph_proto().initializer[0].clone() };
+            let value = AttributeProto { name: Some("value".into()), t: Some(t), ..Default::default() };
+            let constant = NodeProto { op_type: Some("Constant".into()), attribute: vec![value], ..Default::default() };
+            let graph = GraphProto { node: vec![constant.clone()], ..Default::default() };
+            let branch = AttributeProto { name: Some("then_branch".into()), g: Some(graph), ..Default::default() };
+            let holder = NodeProto { op_type: Some("If".into()), attribute: vec![branch], ..Default::default() };
+            m.graph_proto_mut().node.push(if deep { holder } else { constant });
+        }
+    };
+    for deep in [false, true] {
+        explained(&load(&inside(deep)), &["model.onnx", "`inner`", "save_as_external_data=False"]);
+    }
     let memory = Model::from_bytes(
         prost::Message::encode_to_vec(with_external(tempfile::tempdir().unwrap().path(), "w.bin", 0).proto()),
         "a stream",

@@ -10,6 +10,7 @@ use std::collections::BTreeMap;
 use std::time::Duration;
 
 use mutated::{Damage, Outcome, damage, judge, judge_by, mutate, one_input};
+use secateur_graph::{Data, Tensor};
 use support::text::parse;
 
 /// Networks with most operators in them.
@@ -156,6 +157,29 @@ fn what_long_runs_found_stays_mended() {
         }
     }
     model.graph_proto_mut().output[0].name = Some("f".into());
+    assert_eq!(judge(model.to_bytes().unwrap()), Outcome::Read);
+    // Constants that spread to a result much larger than they are.
+    let outer = |op: &str| {
+        let mut model = parse(
+            "in x Nx3x8x8
+             a = fill shape=65536,1
+             b = fill shape=1,65536
+             c = add a b
+             y = conv x out=4
+             out y c",
+        );
+        model.graph_proto_mut().node[2].op_type = Some(op.into());
+        model
+    };
+    for op in ["Add", "Less"] {
+        assert_eq!(judge(outer(op).to_bytes().unwrap()), Outcome::Read);
+    }
+    let mut model = outer("Where");
+    let nodes = &mut model.graph_proto_mut().node;
+    nodes[2].input = vec!["a".into(), "b".into(), "b".into()];
+    for (node, value) in nodes.iter_mut().zip([Data::Bool(vec![true]), Data::I64(vec![3])]) {
+        node.attribute[0].t = Some(Tensor { shape: vec![1], data: value }.encode(""));
+    }
     assert_eq!(judge(model.to_bytes().unwrap()), Outcome::Read);
     // An input as long as an address space, cut by a Slice.
     let mut model = parse("in x Nx3x8x8\na = slice x axis=2 step=2\ny = conv a out=4\nout y");

@@ -3,7 +3,7 @@
 
 mod support;
 
-use secateur_graph::{Decision, InputShapes, Model, Role, Slabs};
+use secateur_graph::{Decision, InputShapes, Role, Slabs};
 use support::text::parse;
 use support::{Analysed, Random, assert_twins};
 
@@ -203,5 +203,4 @@ fn a_decision_for_another_network_is_refused_by_name() {
     let d = Decision { keep: [(a.groups.groups[1].id, vec![0, 1])].into(), ..Decision::keep_all() };
     let e = Decision::from_named(&d.to_named(&a.groups, &a.graph), &b.groups, &b.graph).unwrap_err().to_string();
     assert!(e.contains("`a.w`") && e.contains("another model"), "{e}");
-    let _: &Model = &b.model;
 }

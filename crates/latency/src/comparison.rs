@@ -4,7 +4,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::error::Error;
 use crate::lock::{DeviceLock, LOCK_WAIT};
-use crate::measurement::{Measurement, half_width};
+use crate::measurement::Measurement;
 use crate::model::ModelBytes;
 use crate::protocol::Protocol;
 use crate::runtime::Runtime;
@@ -63,21 +63,6 @@ impl Comparison {
             pair
         });
         Some(Self { pairs: pairs.collect(), measurements })
-    }
-
-    /// The first pair that the noise left undecided, as an error.
-    ///
-    /// # Errors
-    /// [`Error::TooNoisy`] naming the pair.
-    pub fn decided(&self) -> Result<(), Error> {
-        match self.pairs.iter().find(|p| p.verdict == Verdict::Unresolved) {
-            None => Ok(()),
-            Some(pair) => Err(Error::TooNoisy {
-                what: format!("the ratio of `{}` to `{}`", pair.b, pair.a),
-                noise: half_width(pair.ci, pair.ratio),
-                needed: crate::statistics::EQUIVALENCE,
-            }),
-        }
     }
 }
 
@@ -185,11 +170,6 @@ impl NoiseFloor {
         }
     }
 
-    /// Whether equal models are recognised as such often enough (95 %).
-    pub fn passed(&self) -> bool {
-        self.equivalent_share >= 0.95
-    }
-
     /// Refuses a tolerance finer than the device can tell apart.
     ///
     /// # Errors
@@ -231,15 +211,8 @@ mod tests {
         let pairs: Vec<_> = (0..=20).map(|i| pair(0.98 + 0.002 * f64::from(i), Verdict::Equivalent)).collect();
         let floor = NoiseFloor::of(&pairs);
         assert!((floor.ratio - 0.018).abs() < 1e-9, "{floor:?}");
-        assert!(floor.passed() && floor.allows(0.02).is_ok());
+        assert!(floor.equivalent_share == 1.0 && floor.allows(0.02).is_ok());
         let text = floor.allows(0.01).unwrap_err().to_string();
         assert!(text.contains("±1.8 %") && text.contains("time limit"), "{text}");
-    }
-
-    #[test]
-    fn an_undecided_pair_is_an_error_that_names_it() {
-        let comparison = Comparison { measurements: Vec::new(), pairs: vec![pair(1.0, Verdict::Unresolved)] };
-        let text = comparison.decided().unwrap_err().to_string();
-        assert!(text.contains("`B` to `A`") && text.contains("±4.0 %"), "{text}");
     }
 }

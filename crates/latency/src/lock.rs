@@ -25,11 +25,15 @@ impl DeviceLock {
     /// # Errors
     /// [`Error::DeviceBusy`] after `wait`, [`Error::Io`] where the lock file cannot be made.
     pub fn acquire(wait: Duration) -> Result<Self, Error> {
-        let mut held = HELD.lock().unwrap_or_else(PoisonError::into_inner);
+        Self::acquire_at(&Self::path(), &HELD, wait)
+    }
+
+    fn acquire_at(path: &Path, held: &Mutex<Weak<File>>, wait: Duration) -> Result<Self, Error> {
+        let mut held = held.lock().unwrap_or_else(PoisonError::into_inner);
         if let Some(file) = held.upgrade() {
             return Ok(Self { _file: file });
         }
-        let file = Arc::new(lock_file(&Self::path(), wait)?);
+        let file = Arc::new(lock_file(path, wait)?);
         *held = Arc::downgrade(&file);
         Ok(Self { _file: file })
     }
@@ -90,7 +94,13 @@ mod tests {
 
     #[test]
     fn one_process_may_take_it_twice() {
-        let _first = DeviceLock::acquire(LOCK_WAIT).unwrap();
-        let _second = DeviceLock::acquire(Duration::ZERO).unwrap();
+        let folder = tempfile::tempdir().unwrap();
+        let (path, held) = (folder.path().join("lock"), Mutex::new(Weak::new()));
+        let first = DeviceLock::acquire_at(&path, &held, Duration::ZERO).unwrap();
+        let second = DeviceLock::acquire_at(&path, &held, Duration::ZERO).unwrap();
+        drop(first);
+        assert!(lock_file(&path, Duration::ZERO).is_err());
+        drop(second);
+        assert!(lock_file(&path, Duration::ZERO).is_ok());
     }
 }

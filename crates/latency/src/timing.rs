@@ -217,10 +217,12 @@ mod tests {
     fn waiting_grows_only_when_others_run() {
         let waiting = Waiting::of_this_thread();
         let (start, before) = (Instant::now(), waiting.seconds());
-        // Asleep is not waiting for a core.
-        std::thread::sleep(std::time::Duration::from_millis(20));
+        // Asleep is not waiting for a core; on a busy machine it does wait for one when it wakes up.
+        while start.elapsed() < std::time::Duration::from_millis(200) {
+            std::thread::sleep(std::time::Duration::from_millis(20));
+        }
         let waited = waiting.seconds() - before;
-        assert!(waited >= 0.0 && waited <= start.elapsed().as_secs_f64(), "{waited}");
+        assert!(waited >= 0.0 && waited <= 0.5 * start.elapsed().as_secs_f64(), "{waited}");
     }
 
     #[test]

@@ -65,7 +65,6 @@ fn verdicts_come_from_ratios_even_where_the_machine_drifts() {
     let verdicts: Vec<Verdict> = comparison.pairs.iter().map(|p| p.verdict).collect();
     assert_eq!(verdicts, [Verdict::Slower, Verdict::Equivalent]);
     assert!((comparison.pairs[0].ratio - 1.1).abs() < 0.002);
-    assert!(comparison.decided().is_ok());
 }
 
 #[test]
@@ -73,7 +72,7 @@ fn a_model_against_itself_is_equivalent_and_noise_is_seen() {
     let model = gemm(2, 2, ["x", "w", "b", "y"], 0);
     let calm = Scripted(|name: &str, call: usize| if name == "sentinel" { 1e-4 } else { 1e-3 * (1.0 + 0.005 * noise(5, call)) });
     let floor = self_test(&calm, &model, 10, &quick()).unwrap();
-    assert!(floor.passed() && floor.ratio < 0.005 && floor.false_share == 0.0, "{floor:?}");
+    assert!(floor.equivalent_share >= 0.95 && floor.ratio < 0.005 && floor.false_share == 0.0, "{floor:?}");
 }
 
 #[test]

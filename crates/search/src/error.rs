@@ -68,3 +68,10 @@ pub enum Error {
         lower: f64,
     },
 }
+
+impl Error {
+    /// Nothing was found at the budget, whether or not it is proven that there is nothing: a larger one may do.
+    pub fn is_out_of_reach(&self) -> bool {
+        matches!(self, Self::Infeasible { .. } | Self::Undecided { .. })
+    }
+}

@@ -27,7 +27,6 @@ const NEIGHBOURHOOD: f64 = 4096.0;
 ///
 /// # Errors
 /// The errors of [`Problem::validate`]; [`Error::Argument`] for a NaN budget or unusable limits;
-/// [`Error::Contradiction`] when the relaxation proves that no combination is allowed;
 /// [`Error::Undecided`] when no choice within the budget was found.
 pub fn solve(problem: &Problem, budget: f64, limits: &Limits) -> Result<Solution, Error> {
     joint::check(problem, budget, limits)?;

@@ -9,7 +9,8 @@ use latency::{
 use serde::{Deserialize, Serialize};
 
 use crate::error::{Error, Result};
-use crate::run::Journal;
+use crate::plan::file_hash;
+use crate::run::{Journal, Run};
 use crate::verify::model_bytes;
 
 pub use latency::Probes;
@@ -46,6 +47,14 @@ const TRIES: usize = 3;
 
 /// Times that a ratio's interval may hold the limit it is compared with before it is given back all the same.
 const LOOKS: usize = 3;
+
+/// What the journal keeps of the beginning of a run.
+#[derive(Debug, Serialize, Deserialize)]
+struct Begun {
+    /// BLAKE3 of the dense network's file.
+    model_hash: String,
+    dense: Measurement,
+}
 
 /// The target of a run, its latency table, and the count of what was measured.
 pub struct Bench {
@@ -98,11 +107,6 @@ impl Bench {
         &*self.runtime
     }
 
-    /// The latency table.
-    pub fn store_mut(&mut self) -> &mut TableStore {
-        &mut self.store
-    }
-
     /// Measurements made and found so far.
     pub fn probes(&self) -> Probes {
         self.probes
@@ -141,7 +145,6 @@ impl Bench {
     ) -> Result<(Vec<Measurement>, Probes)> {
         let mut profiler = Profiler::new(&*self.runtime, &mut self.store).against_sentinel().with_progress(progress);
         let mut measured = profiler.measure_many(models, &Protocol::staircase(again))?;
-        let probes = profiler.probes();
         // On a busy machine no run may have been undisturbed. A command never says; then the table serves what is there.
         for _ in 1..TRIES {
             if measured.iter().all(|m| m.to_sentinel.is_some()) {
@@ -149,8 +152,32 @@ impl Bench {
             }
             measured = profiler.measure_many(models, &Protocol::staircase(again))?;
         }
+        let probes = profiler.probes();
         self.probes += probes;
         Ok((measured, probes))
+    }
+
+    /// Latency of the dense network, which is read from `path`: what everything that `run` measures refers to, measured when
+    /// it begins.
+    ///
+    /// # Errors
+    /// As [`Bench::absolute`]; the run began with another network, on another machine or runtime.
+    pub(crate) fn begin(&mut self, run: &Run, path: &Path, dense: &Model) -> Result<Measurement> {
+        let model_hash = file_hash(path)?;
+        let begun = run.journal.step("dense latency", || Ok(Begun { model_hash: model_hash.clone(), dense: self.absolute(dense)? }))?;
+        let (machine, runtime) = (latency::Machine::detect(), self.runtime.identity());
+        let (before, measured_by) = (&begun.dense.machine, &begun.dense.runtime);
+        let changed = if begun.model_hash != model_hash {
+            format!("{} is not the file that this run began with", path.display())
+        } else if before.identity() != machine.identity() {
+            format!("this run began on another machine ({before}; this is {machine})")
+        } else if *measured_by != runtime {
+            format!("this run began with another runtime ({measured_by}; this is {runtime})")
+        } else {
+            return Ok(begun.dense);
+        };
+        let cause = format!("{changed}: what it measured does not hold here; start anew with another `--out`");
+        Err(Error::File { path: run.directory().to_owned(), cause })
     }
 
     /// Latency of a network on its own, precisely.

@@ -62,7 +62,7 @@ fn rows(settings: Settings, folder: &Path, shares: &[f64], observer: &mut dyn Ob
         for (k, chooser) in choosers.iter().enumerate() {
             kept[k] = match chooser.choose(dense * share) {
                 Ok(choice) => Some(if k < 3 { wide_values.total(&choice) } else { deep_values.total(&choice) } / total),
-                Err(Error::Search(search::Error::Infeasible { .. })) => None,
+                Err(e) if e.is_out_of_reach() => None,
                 Err(e) => return Err(e),
             };
         }

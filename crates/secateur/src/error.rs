@@ -1,8 +1,10 @@
 //! What can go wrong on the way to a budget, and what to do then.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
+use std::time::Duration;
 
 use crate::budget::format_seconds;
+use crate::events::Observer;
 
 /// An error of the library. Every message says where and what to do.
 #[derive(Debug, thiserror::Error)]
@@ -57,7 +59,7 @@ pub enum Error {
     },
     /// The size is below what any decision reaches.
     #[error(
-        "the budget of {allowed} parameters is below the floor: the smallest network these groups allow has {floor}. Give a budget above it. \
+        "the budget of {allowed} parameters is below the floor: the smallest network found among those these groups allow has {floor}. Give a budget above it. \
          What is frozen:\n{reasons}"
     )]
     SizeBelowFloor {
@@ -102,15 +104,15 @@ pub enum Error {
     },
     /// No candidate was measured at or below the budget.
     #[error(
-        "no network at or below the budget of {:.4} ms was found; the fastest measured took {:.4} ms. What one step can remove may be \
+        "no network at or below the budget of {:.4} ms was found; {}. What one step can remove may be \
          too little: try more `--steps`, or a larger budget",
-        1e3 * .budget_s, 1e3 * .best_s
+        1e3 * .budget_s, fastest(*.best_s)
     )]
     BudgetNotReached {
         /// Budget.
         budget_s: f64,
-        /// The least latency measured.
-        best_s: f64,
+        /// The least latency measured; none where no candidate was small enough to be measured.
+        best_s: Option<f64>,
     },
     /// The pruned network is not the masked twin.
     #[error(
@@ -135,6 +137,9 @@ pub enum Error {
     /// A setting does not make sense.
     #[error("{0}")]
     Setting(String),
+    /// The user asked to stop before anything was worth keeping.
+    #[error("stopped: {0}")]
+    Stopped(String),
     /// The user asked to stop.
     #[error("stopped; what was done is kept in {}. Continue with `secateur resume {}`", out.display(), out.display())]
     Interrupted {
@@ -143,5 +148,34 @@ pub enum Error {
     },
 }
 
+impl Error {
+    /// A solver found nothing at the budget it was given: a larger one may do.
+    pub(crate) fn is_out_of_reach(&self) -> bool {
+        matches!(self, Self::Search(e) if e.is_out_of_reach())
+    }
+}
+
+/// Does `work` on what is kept in `out`. Ctrl-C in a terminal reaches the processes that measure, too: where one failed and
+/// the user asked to stop, nothing failed.
+///
+/// # Errors
+/// Those of `work`.
+pub(crate) fn stoppable<T>(out: &Path, observer: &mut dyn Observer, work: impl FnOnce(&mut dyn Observer) -> Result<T>) -> Result<T> {
+    /// Until the signal that ended a process has reached this one, too.
+    const ON_ITS_WAY: Duration = Duration::from_millis(100);
+    let done = work(&mut *observer);
+    if matches!(done, Err(Error::Latency(latency::Error::WorkerFailed { .. } | latency::Error::CommandFailed { .. }))) {
+        std::thread::sleep(ON_ITS_WAY);
+        if observer.stop() {
+            return Err(Error::Interrupted { out: out.to_owned() });
+        }
+    }
+    done
+}
+
 /// Result with [`Error`].
 pub type Result<T, E = Error> = std::result::Result<T, E>;
+
+fn fastest(best_s: Option<f64>) -> String {
+    best_s.map_or("none was predicted to be small enough to be measured".into(), |s| format!("the fastest measured took {:.4} ms", 1e3 * s))
+}

@@ -5,7 +5,7 @@ pub use train::data::Split;
 use train::data::{DataSpec, Dataset, Normalization, Options, Texture};
 use train::{Hooks, Network, Recipe};
 
-use crate::error::Result;
+use crate::error::{Error, Result};
 use crate::evaluator::{Effort, Judge, Score};
 use crate::settings::{LossKind, Settings};
 
@@ -23,7 +23,7 @@ impl Learning {
     /// Opens the data for the dense network.
     ///
     /// # Errors
-    /// Data that are not there or do not fit the network.
+    /// Data that are not there or do not fit the network; too few for the training that is asked for.
     pub fn open(spec: &str, settings: &Settings, dense: &Model) -> Result<Self> {
         let teacher = Network::compile(dense)?;
         let normalization: Normalization = settings.preprocess.parse()?;
@@ -45,7 +45,16 @@ impl Learning {
             data.check_classes(classes)?;
         }
         let judge = Judge::new((!data.labelled()).then(|| teacher.clone()));
-        Ok(Self { data, dense: dense.clone(), teacher, judge, drawn })
+        let learning = Self { data, dense: dense.clone(), teacher, judge, drawn };
+        if settings.recipe.epochs > 0.0 && learning.steps(settings) == 0 {
+            let (images, batch) = (learning.data.len(Split::Train), settings.recipe.batch_size);
+            return Err(Error::Setting(format!(
+                "--epochs {} over {images} training images is not one step of --batch-size {batch}: give more epochs or smaller batches, or \
+                 `--epochs 0` to train nothing",
+                settings.recipe.epochs
+            )));
+        }
+        Ok(learning)
     }
 
     /// The data.
@@ -121,14 +130,14 @@ impl Learning {
     /// Seconds that a run will take for its training, from the time of one step of the dense network.
     pub fn estimate_s(&self, settings: &Settings) -> Option<f64> {
         let mut network = self.teacher.clone();
-        let steps = settings.recipe.epochs * self.steps_per_epoch(&settings.recipe) as f64;
-        if steps == 0.0 {
+        let steps = self.steps(settings);
+        if steps == 0 {
             return None;
         }
         let recipe = self.recipe_for(settings, 2);
         let step = train::fit(&mut network, Some(&self.teacher), &self.data, &recipe, &mut Hooks::default()).ok()?.seconds / 2.0;
         // The pruned network is cheaper about as its budget says; half of that saving is lost to what does not shrink.
-        Some(step * steps * 0.7)
+        Some(step * steps as f64 * 0.7)
     }
 }
 

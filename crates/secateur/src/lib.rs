@@ -8,6 +8,7 @@
 
 mod analysis;
 mod bench;
+mod bracket;
 mod budget;
 mod choice;
 mod compare;
@@ -55,13 +56,13 @@ pub use evaluator::{Effort, Evaluator, Figure, Judge, LocalScorer, Score, Scorer
 pub use events::{Event, Observer, Silent};
 pub use learning::{Learning, Split};
 pub use map::{EASY_CLASSES, MAP_VERSION, MapBy, MapReport, MapSettings, MappedLayer, Schemes, map};
-pub use methods::{FRONT_VERSION, Front, FrontPoint, geometric, pareto};
+pub use methods::{FRONT_VERSION, Front, FrontPoint, geometric, is_pareto_run, pareto, resume_pareto};
 pub use plan::{Cut, LayerWidth, PLAN_VERSION, Plan, file_hash};
 pub use prune::{Profile, apply, profile, prune, resume};
 pub use recovery::{Recovered, Recovery, kept_outputs};
 pub use report::{REPORT_VERSION, Report, Row};
 pub use rounding::{Rounding, Widened};
-pub use run::{Journal, Run, read_json};
+pub use run::{Journal, Run, read_json, write_json};
 pub use saliency::{Criterion, Saliency, Sources, TaylorAccumulator};
 pub use schemes::{
     Assigned, Mapping, ReorderedRow, SCHEME_REPORT_VERSION, SchemeJob, SchemeLatency, SchemePlan, SchemeReport, SchemeRow, is_scheme_run,
@@ -72,4 +73,4 @@ pub use settings::{Grid, LossKind, Method, Recover, SchemeTraining, Settings, So
 pub use size::{GroupOutcome, ParseSizeError, SizeBudget, SizeCut, SizeReport, prune_to_size};
 pub use stage::Stage;
 pub use staircases::{Curve, GroupStaircase, MeasureWidths, Side, StaircaseOptions, Staircases, Timed, Width, single_layer};
-pub use verify::{TwinCheck, check as check_twin, compare as compare_outputs, compare_at, model_bytes};
+pub use verify::{TwinCheck, check as check_twin, compare as compare_outputs, compare_at, model_bytes, open_axes};

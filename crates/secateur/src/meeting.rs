@@ -8,6 +8,7 @@ use graph::{Decision, Model};
 use latency::Protocol;
 
 use crate::bench::Relative;
+use crate::bracket::Bracket;
 use crate::choice::{Space, Values};
 use crate::cost::{Forecast, LatencyTable};
 use crate::error::{Error, Result};
@@ -79,14 +80,12 @@ impl Session<'_> {
         self.stage("meeting the budget as measured")?;
         let landing = self.landing_s();
         let mut tried: Vec<Tried> = Vec::new();
-        let (mut inner, mut below, mut above) = (start, None::<f64>, None::<f64>);
+        let mut bracket = Bracket::new(start);
         for _ in 0..ATTEMPTS {
-            let choice = match choose(inner) {
+            let choice = match choose(bracket.inner()) {
                 Ok(c) => c,
-                // Below what this stage reaches: the answer, if there is one, lies above.
-                Err(Error::Search(search::Error::Infeasible { .. })) => {
-                    below = Some(below.map_or(inner, |b| b.max(inner)));
-                    inner = above.map_or(inner * 1.1, |a| (a + inner) / 2.0);
+                Err(e) if e.is_out_of_reach() => {
+                    bracket.out_of_reach();
                     continue;
                 }
                 Err(e) => return Err(e),
@@ -98,20 +97,8 @@ impl Session<'_> {
                     break;
                 }
             }
-            if latency_s > *landing.end() {
-                above = Some(above.map_or(inner, |a| a.min(inner)))
-            } else {
-                below = Some(below.map_or(inner, |b| b.max(inner)))
-            }
-            let wanted = inner * self.target_s() / latency_s;
-            inner = match (below, above) {
-                // Inside the bracket; its middle where the guess falls on an end.
-                (Some(b), Some(a)) if wanted <= b || wanted >= a => (a + b) / 2.0,
-                _ => wanted,
-            };
-            if let (Some(b), Some(a)) = (below, above)
-                && (a - b) / a < self.settings.tolerance / 20.0
-            {
+            bracket.measured(latency_s, self.target_s(), latency_s > *landing.end());
+            if bracket.width() < self.settings.tolerance / 20.0 {
                 break;
             }
         }
@@ -142,7 +129,7 @@ impl Session<'_> {
                 Some(t) => self.confirm_choice(aim, &t.choice, tried)?,
             };
         }
-        let best_s = tried.iter().map(|t| self.seconds(&t.latency)).fold(f64::INFINITY, f64::min);
+        let best_s = tried.iter().map(|t| self.seconds(&t.latency)).min_by(f64::total_cmp);
         Err(Error::BudgetNotReached { budget_s: self.budget_s, best_s })
     }
 

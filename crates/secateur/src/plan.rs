@@ -2,7 +2,7 @@
 
 use std::path::Path;
 
-use graph::{InputShapes, Model, NamedDecision};
+use graph::{Decision, InputShapes, Model, NamedDecision};
 use serde::{Deserialize, Serialize};
 
 use crate::analysis::Analysis;
@@ -26,11 +26,26 @@ impl Cut {
     /// # Errors
     /// A decision names what the model does not have.
     pub fn apply(&self, model: Model, shapes: &InputShapes) -> Result<Model> {
+        self.apply_each(model, shapes, &mut |_, _, _| Ok(()))
+    }
+
+    /// As [`Cut::apply`]; `seen` is shown the network before each step, the decision, and the network after it.
+    ///
+    /// # Errors
+    /// As [`Cut::apply`]; those of `seen`.
+    pub(crate) fn apply_each(
+        &self,
+        model: Model,
+        shapes: &InputShapes,
+        seen: &mut dyn FnMut(&Analysis, &Decision, &Model) -> Result<()>,
+    ) -> Result<Model> {
         let mut analysis = Analysis::new(model, shapes)?;
         for step in &self.steps {
             analysis = analysis.with_slabs(step.slabs)?;
-            let decision = graph::Decision::from_named(step, &analysis.groups, &analysis.graph)?;
-            analysis = Analysis::new(analysis.apply(&decision)?, shapes)?;
+            let decision = Decision::from_named(step, &analysis.groups, &analysis.graph)?;
+            let smaller = analysis.apply(&decision)?;
+            seen(&analysis, &decision, &smaller)?;
+            analysis = Analysis::new(smaller, shapes)?;
         }
         Ok(analysis.model)
     }

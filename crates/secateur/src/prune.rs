@@ -3,10 +3,11 @@
 use std::path::Path;
 
 use graph::{InputShapes, Model};
+use latency::Runtime;
 
 use crate::analysis::Analysis;
 use crate::cost::LatencyTable;
-use crate::error::{Error, Result};
+use crate::error::{Error, Result, stoppable};
 use crate::evaluator::{Figure, Score};
 use crate::events::{Event, Observer};
 use crate::learning::Split;
@@ -17,6 +18,7 @@ use crate::run::Run;
 use crate::session::Session;
 use crate::settings::Settings;
 use crate::staircases::Staircases;
+use crate::verify::{TwinCheck, check_anywhere};
 
 /// Prunes the network of `settings` to its budget; everything is left in the new directory `out`.
 ///
@@ -30,7 +32,7 @@ pub fn prune(settings: Settings, out: &Path, observer: &mut dyn Observer) -> Res
     }
     let run = Run::create(out)?;
     run.write_json("config.json", &settings)?;
-    execute(settings, run, observer)
+    stoppable(out, observer, |observer| execute(settings, run, observer))
 }
 
 /// Goes on with the run in `out` where it stopped, measuring in processes started by `worker`. Steps in its journal are not done again; no measurement it holds is
@@ -41,7 +43,7 @@ pub fn prune(settings: Settings, out: &Path, observer: &mut dyn Observer) -> Res
 pub fn resume(out: &Path, worker: Option<latency::WorkerCommand>, observer: &mut dyn Observer) -> Result<Report> {
     let run = Run::open(out)?;
     let settings = Settings { worker, ..run.read_json("config.json")? };
-    execute(settings, run, observer)
+    stoppable(out, observer, |observer| execute(settings, run, observer))
 }
 
 fn execute(settings: Settings, run: Run, observer: &mut dyn Observer) -> Result<Report> {
@@ -80,7 +82,7 @@ fn execute(settings: Settings, run: Run, observer: &mut dyn Observer) -> Result<
         holdout_before: tuned.holdout_before,
         holdout_after: tuned.holdout_after,
         twin_checks: std::mem::take(&mut session.twin_checks),
-        removed_branches: plan.layers.iter().filter(|l| l.kept == 0).map(|l| l.name.clone()).collect(),
+        removed_layers: plan.layers.iter().filter(|l| l.kept == 0).map(|l| l.name.clone()).collect(),
         layers: plan.layers,
         probes: session.bench.probes(),
         seconds: session.run.journal.finished()?.into_iter().filter(|(_, seconds)| *seconds > 0.0).collect(),
@@ -118,12 +120,19 @@ impl Session<'_> {
     }
 }
 
-/// Applies a plan to a network of the structure it was made for.
+/// Applies a plan to a network of the structure it was made for; what each step makes is checked against its masked twin, in the
+/// first of `runtimes` that runs it.
 ///
 /// # Errors
-/// The plan names what the network does not have.
-pub fn apply(model: Model, plan: &Plan) -> Result<Model> {
-    plan.cut.apply(model, &InputShapes::default())
+/// The plan names what the network does not have; a step's result is not its masked twin, or no runtime runs that.
+pub fn apply(model: Model, plan: &Plan, runtimes: &[Box<dyn Runtime>]) -> Result<(Model, Vec<TwinCheck>)> {
+    let (mut checks, shapes) = (Vec::new(), InputShapes::default());
+    let smaller = plan.cut.apply_each(model, &shapes, &mut |before, decision, after| {
+        let twin = before.masked_twin(decision)?;
+        checks.extend(check_anywhere(before, decision, &twin, after, &shapes, &[], runtimes)?);
+        Ok(())
+    })?;
+    Ok((smaller, checks))
 }
 
 /// What is known of a network on a target.
@@ -143,9 +152,11 @@ pub struct Profile {
 /// As [`prune`], as far as the latency table.
 pub fn profile(settings: Settings, out: &Path, staircases: bool, observer: &mut dyn Observer) -> Result<Profile> {
     let run = Run::create(out)?;
-    let mut session = Session::open(settings, run, observer)?;
-    let table = session.latency_table()?;
-    session.tell(Event::Note { text: format!("latency table: {}", session.table_path().display()) });
-    let staircases = staircases.then(|| session.staircases()).transpose()?;
-    Ok(Profile { dense_s: session.dense_s, table, staircases })
+    stoppable(out, observer, |observer| {
+        let mut session = Session::open(settings, run, observer)?;
+        let table = session.latency_table()?;
+        session.tell(Event::Note { text: format!("latency table: {}", session.table_path().display()) });
+        let staircases = staircases.then(|| session.staircases()).transpose()?;
+        Ok(Profile { dense_s: session.dense_s, table, staircases })
+    })
 }

@@ -69,9 +69,9 @@ pub fn kept_outputs(dense: &Model, cut: impl FnOnce(Model) -> Result<Model>) -> 
         let Some(&size) = tensor.shape.get(axis) else { continue };
         let inner: usize = tensor.shape[axis + 1..].iter().product();
         let outer: usize = tensor.shape[..axis].iter().product();
-        let values = (0..outer * size * inner).map(|k| (k / inner.max(1) % size) as f32).collect();
+        let values: Vec<f32> = (0..outer * size * inner).map(|k| (k / inner.max(1) % size) as f32).collect();
         // An element type too coarse to count in is left out.
-        let Some(marks) = tensor.with_f32(values).filter(|t| t.to_f32().is_some_and(|v| v.last() == Some(&(size as f32 - 1.0)))) else {
+        let Some(marks) = tensor.with_f32(values.clone()).filter(|t| t.to_f32().is_some_and(|v| v == values)) else {
             continue;
         };
         marked.set_tensor(&weight.name, &marks)?;

@@ -71,8 +71,8 @@ pub struct Report {
     pub holdout_after: Option<f64>,
     /// Agreement of every network that was cut with its masked twin.
     pub twin_checks: Vec<TwinCheck>,
-    /// Residual branches removed.
-    pub removed_branches: Vec<String>,
+    /// Layers that are gone, with the residual branches they were in.
+    pub removed_layers: Vec<String>,
     /// Output channels per layer.
     pub layers: Vec<LayerWidth>,
     /// Measurements made and found.

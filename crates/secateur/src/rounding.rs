@@ -122,7 +122,7 @@ impl Session<'_> {
         Ok(all)
     }
 
-    /// Times of single layers of `stage`, in units of one sentinel; what the latency table holds is not measured again.
+    /// Seconds of single layers of `stage`; what the latency table holds is not measured again.
     fn layer_times(&mut self, stage: &Stage, widths: &[Width]) -> Result<HashMap<Width, f64>> {
         let mut models: Vec<ModelBytes> = Vec::new();
         let mut position: HashMap<String, usize> = HashMap::new();
@@ -141,7 +141,9 @@ impl Session<'_> {
         let (measured, _) = bench.widths(&models, 0, &mut |done, total| {
             observer.event(Event::Progress { done, total, note: "layers timed".into() });
         })?;
-        let time = |k: usize| Timed::from(&measured[k]).probe(1.0).latency_s;
+        // What no undisturbed run gave is in seconds; the sentinel's time in others makes one unit of both.
+        let sentinel_s = measured.iter().find_map(|m| m.to_sentinel).map_or(1.0, |s| s.sentinel_s);
+        let time = |k: usize| Timed::from(&measured[k]).probe(sentinel_s).latency_s;
         Ok(widths.iter().zip(of).map(|(w, k)| (*w, time(k))).collect())
     }
 }

@@ -5,7 +5,7 @@
 //! over mini-batches.
 
 use std::collections::BTreeMap;
-use std::str::FromStr;
+use std::convert::Infallible;
 
 use graph::{
     Graph, GroupId, Groups, Model, Role, Tensor,
@@ -14,6 +14,7 @@ use graph::{
 use serde::{Deserialize, Serialize};
 
 use crate::error::{Error, Result};
+use crate::settings::named;
 
 /// What a channel's number is computed from.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default, Serialize, Deserialize)]
@@ -37,19 +38,14 @@ impl Criterion {
     }
 }
 
-impl FromStr for Criterion {
-    type Err = Error;
-
-    fn from_str(s: &str) -> Result<Self> {
-        match s {
-            "taylor-bn" => Ok(Self::TaylorBn),
-            "taylor-weight" => Ok(Self::TaylorWeight),
-            "magnitude" => Ok(Self::Magnitude),
-            "bn-scale" => Ok(Self::BnScale),
-            _ => Err(Error::Setting(format!("`{s}` is not a saliency criterion; there are taylor-bn, taylor-weight, magnitude, bn-scale"))),
-        }
-    }
-}
+named!(
+    Criterion,
+    "saliency criterion",
+    TaylorBn = "taylor-bn",
+    TaylorWeight = "taylor-weight",
+    Magnitude = "magnitude",
+    BnScale = "bn-scale"
+);
 
 /// One number per channel and group, with the criterion that made it.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -134,29 +130,12 @@ impl Sources {
     }
 
     /// One value per channel and group: Σ over the group's parameters of `term(parameter)` summed over each channel's elements.
-    fn sum(&self, sizes: &Groups, term: &dyn Fn(&str) -> Option<Tensor>) -> BTreeMap<GroupId, Vec<f64>> {
-        let mut all = BTreeMap::new();
-        for (id, sources) in &self.groups {
-            let size = sizes.groups[id.0 as usize].size;
-            let mut sums = vec![0.0; size];
-            for s in sources {
-                let Some(t) = term(&s.parameter) else { continue };
-                let Some(values) = t.to_f32() else { continue };
-                let inner: usize = t.shape[s.axis + 1..].iter().product();
-                let outer: usize = t.shape[..s.axis].iter().product();
-                let dim = t.shape[s.axis];
-                for (channel, coordinates) in s.coordinates.iter().enumerate() {
-                    for o in 0..outer {
-                        for &c in coordinates {
-                            let start = (o * dim + c) * inner;
-                            sums[channel] += values[start..start + inner].iter().map(|&v| f64::from(v)).sum::<f64>();
-                        }
-                    }
-                }
-            }
-            all.insert(*id, sums);
-        }
-        all
+    ///
+    /// # Errors
+    /// Those of `term`; a `None` of it counts nothing.
+    fn sum<E>(&self, sizes: &Groups, term: &dyn Fn(&str) -> Result<Option<Tensor>, E>) -> Result<BTreeMap<GroupId, Vec<f64>>, E> {
+        let size = |id: GroupId| sizes.groups[id.0 as usize].size;
+        self.groups.iter().map(|(id, sources)| channel_sums(sources, size(*id), term).map(|sums| (*id, sums))).collect()
     }
 
     /// Saliency by a criterion that needs no gradients.
@@ -166,12 +145,33 @@ impl Sources {
             let v = t.to_f32()?;
             Some(Tensor::f32(t.shape.clone(), v.into_iter().map(|x| x * x).collect::<Vec<_>>()))
         };
-        let mut channels = self.sum(groups, &squares);
+        let Ok(mut channels) = self.sum(groups, &|name| Ok::<_, Infallible>(squares(name)));
         for v in channels.values_mut().flatten() {
             *v = v.sqrt();
         }
         Saliency { criterion: self.criterion, batches: 0, channels }
     }
+}
+
+/// Per channel, the sum of `term(parameter)` over its elements in all `sources`.
+fn channel_sums<E>(sources: &[Source], size: usize, term: &dyn Fn(&str) -> Result<Option<Tensor>, E>) -> Result<Vec<f64>, E> {
+    let mut sums = vec![0.0; size];
+    for s in sources {
+        let Some(t) = term(&s.parameter)? else { continue };
+        let Some(values) = t.to_f32() else { continue };
+        let inner: usize = t.shape[s.axis + 1..].iter().product();
+        let outer: usize = t.shape[..s.axis].iter().product();
+        let dim = t.shape[s.axis];
+        for (channel, coordinates) in s.coordinates.iter().enumerate() {
+            for o in 0..outer {
+                for &c in coordinates {
+                    let start = (o * dim + c) * inner;
+                    sums[channel] += values[start..start + inner].iter().map(|&v| f64::from(v)).sum::<f64>();
+                }
+            }
+        }
+    }
+    Ok(sums)
 }
 
 /// What a stored tensor is to the node that reads it.
@@ -203,18 +203,26 @@ pub struct TaylorAccumulator {
     sources: Sources,
     total: BTreeMap<GroupId, Vec<f64>>,
     batches: usize,
+    /// A parameter that tells of a group and has no gradient: the group's zeros would look like channels worth nothing.
+    missing: Option<String>,
 }
 
 impl TaylorAccumulator {
     /// Nothing seen yet.
     pub fn new(sources: Sources) -> Self {
-        Self { sources, total: BTreeMap::new(), batches: 0 }
+        Self { sources, total: BTreeMap::new(), batches: 0, missing: None }
     }
 
     /// Adds one mini-batch; `product(name)` is parameter times gradient, elementwise, in the parameter's shape.
     /// A batch with a NaN or infinite term is dropped.
     pub fn add(&mut self, groups: &Groups, product: &dyn Fn(&str) -> Option<Tensor>) {
-        let terms = self.sources.sum(groups, product);
+        let terms = match self.sources.sum(groups, &|name| product(name).map(Some).ok_or_else(|| name.to_owned())) {
+            Ok(terms) => terms,
+            Err(name) => {
+                self.missing = Some(name);
+                return;
+            }
+        };
         if terms.values().flatten().any(|v| !v.is_finite()) {
             return;
         }
@@ -230,8 +238,14 @@ impl TaylorAccumulator {
     /// The mean over the mini-batches so far.
     ///
     /// # Errors
-    /// No usable mini-batch was seen.
+    /// No usable mini-batch was seen; a parameter that is read has no gradient.
     pub fn finish(self) -> Result<Saliency> {
+        if let Some(name) = self.missing {
+            return Err(Error::Setting(format!(
+                "parameter `{name}` tells what channels are worth, but the network does not train it: it has no gradient; take a criterion \
+                 that needs none (magnitude, bn-scale), or export the network with the weight as the layer reads it"
+            )));
+        }
         if self.batches == 0 {
             return Err(Error::Setting(
                 "no mini-batch gave a finite gradient: the learning rate is too high, or the data do not fit the network's preprocessing"
@@ -241,5 +255,41 @@ impl TaylorAccumulator {
         let n = self.batches as f64;
         let channels = self.total.into_iter().map(|(id, v)| (id, v.into_iter().map(|x| x / n).collect())).collect();
         Ok(Saliency { criterion: self.sources.criterion, batches: self.batches, channels })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn source(parameter: &str, axis: usize, coordinates: &[&[usize]]) -> Source {
+        Source { parameter: parameter.into(), axis, coordinates: coordinates.iter().map(|c| c.to_vec()).collect() }
+    }
+
+    #[test]
+    fn a_channel_is_the_sum_over_its_places_in_all_parameters() {
+        let terms = |name: &str| {
+            Ok::<_, Infallible>(Some(match name {
+                "w" => Tensor::f32([2, 3], vec![1.0, 2.0, 4.0, 8.0, 16.0, 32.0]),
+                _ => Tensor::f32([2], vec![100.0, 200.0]),
+            }))
+        };
+        // Columns 0 and 2 are one channel, column 1 the other.
+        let Ok(sums) = channel_sums(&[source("w", 1, &[&[0, 2], &[1]]), source("b", 0, &[&[1], &[0]])], 2, &terms);
+        assert_eq!(sums, [1.0 + 4.0 + 8.0 + 32.0 + 200.0, 2.0 + 16.0 + 100.0]);
+    }
+
+    #[test]
+    fn a_parameter_without_a_gradient_is_an_error_and_not_a_zero() {
+        let term = |name: &str| if name == "w" { Ok(Some(Tensor::f32([2], vec![1.0, 2.0]))) } else { Err(name.to_owned()) };
+        let sums = |names: &[&str]| {
+            let sources: Vec<Source> = names.iter().map(|n| source(n, 0, &[&[0], &[1]])).collect();
+            channel_sums(&sources, 2, &term)
+        };
+        assert_eq!((sums(&["w"]), sums(&["w", "behind"])), (Ok(vec![1.0, 2.0]), Err("behind".to_owned())));
+        let sources = Sources { criterion: Criterion::TaylorWeight, groups: Vec::new() };
+        let taylor = TaylorAccumulator { missing: Some("behind".into()), batches: 1, ..TaylorAccumulator::new(sources) };
+        let error = taylor.finish().map(|s| s.batches).map_err(|e| e.to_string());
+        assert!(matches!(&error, Err(e) if e.contains("`behind`") && e.contains("magnitude")), "{error:?}");
     }
 }

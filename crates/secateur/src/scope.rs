@@ -1,9 +1,10 @@
 //! What the user wants left as it is.
 
+use std::collections::BTreeSet;
 use std::fmt;
 use std::str::FromStr;
 
-use graph::{Frozen, Graph, GroupId, Groups, Slabs};
+use graph::{BranchId, Frozen, Graph, Group, GroupId, Groups, NodeId, Slabs};
 use serde::{Deserialize, Serialize};
 
 use crate::error::{Error, Result};
@@ -70,17 +71,24 @@ impl Scope {
         Self { slabs: if parts { Slabs::Parts } else { Slabs::default() }, keep: keep.to_vec() }
     }
 
-    /// Freezes in `groups` what is to be kept.
+    /// Freezes in `groups` what is to be kept; branches that hold it stay, too.
     pub(crate) fn freeze(&self, graph: &Graph, groups: &mut Groups) {
+        let mut staying: BTreeSet<NodeId> = BTreeSet::new();
         for keep in &self.keep {
             let kept: Vec<GroupId> = match keep {
                 Keep::Heads => groups.attention().iter().flat_map(|a| &a.inputs).map(|p| p.0).collect(),
                 Keep::HeadWidth => groups.attention().iter().flat_map(|a| &a.outputs).map(|p| p.0).collect(),
-                Keep::Layer(name) => {
-                    let written = |g: &&graph::Group| g.name == *name || g.writers.iter().any(|&w| graph.node(w).name == *name);
-                    groups.groups.iter().filter(written).map(|g| g.id).collect()
-                }
+                Keep::Layer(name) => groups.groups.iter().filter(|g| named(g, name, graph)).map(|g| g.id).collect(),
             };
+            match keep {
+                Keep::Heads | Keep::HeadWidth => staying.extend(groups.attention().iter().map(|a| a.node)),
+                // Of the layers that write a group, the one that is named; all of them where the name is the group's.
+                Keep::Layer(name) => {
+                    let writers = || kept.iter().flat_map(|&g| &groups.group(g).writers).copied();
+                    let of_the_name: Vec<NodeId> = writers().filter(|&w| graph.node(w).name == *name).collect();
+                    staying.extend(if of_the_name.is_empty() { writers().collect() } else { of_the_name });
+                }
+            }
             for id in kept {
                 let g = &mut groups.groups[id.index()];
                 if g.frozen.is_none() {
@@ -88,6 +96,10 @@ impl Scope {
                     g.min_keep = g.size;
                 }
             }
+        }
+        groups.branches.retain(|b| !b.nodes.iter().any(|n| staying.contains(n)));
+        for (k, b) in groups.branches.iter_mut().enumerate() {
+            b.id = BranchId(k as u32);
         }
     }
 
@@ -98,8 +110,7 @@ impl Scope {
     pub(crate) fn check(&self, graph: &Graph, groups: &Groups) -> Result<()> {
         for keep in &self.keep {
             let Keep::Layer(name) = keep else { continue };
-            let here = |g: &graph::Group| g.name == *name || g.writers.iter().any(|&w| graph.node(w).name == *name);
-            if !groups.groups.iter().any(here) {
+            if !groups.groups.iter().any(|g| named(g, name, graph)) {
                 let some: Vec<&str> = groups.groups.iter().filter(|g| !g.writers.is_empty()).map(|g| g.name.as_str()).take(8).collect();
                 return Err(Error::Setting(format!(
                     "--keep {name}: no layer of this name writes channels; it takes `heads`, `head-width` or a name that `inspect` shows, such as {}",
@@ -109,4 +120,9 @@ impl Scope {
         }
         Ok(())
     }
+}
+
+/// `name` is the group's, or that of a layer that writes it.
+fn named(group: &Group, name: &str, graph: &Graph) -> bool {
+    group.name == name || group.writers.iter().any(|&w| graph.node(w).name == name)
 }

@@ -8,7 +8,7 @@ use rand_chacha::ChaCha8Rng;
 
 use crate::analysis::Analysis;
 use crate::bench::{Bench, Relative, default_table};
-use crate::choice::{Space, Values, Widths, joint_problem};
+use crate::choice::{Space, Values, Widths, default_chunk, joint_problem};
 use crate::cost::{Calibration, Features, LatencyTable, LayerCosts, WidthRange};
 use crate::error::{Error, Result};
 use crate::events::{Event, Observer};
@@ -56,8 +56,7 @@ impl<'a> Session<'a> {
         let dense = Analysis::within(model, &InputShapes::batch(settings.latency_batch), Scope::but(&settings.keep))?;
         dense.scope.check(&dense.graph, &dense.groups)?;
         dense.need_prunable()?;
-        let stepwise =
-            matches!(settings.method, Method::Halp | Method::Flops | Method::Evolution | Method::Race | Method::Auto) && settings.steps > 1;
+        let stepwise = settings.method.is_stepwise() && settings.steps > 1;
         let in_parts = if stepwise { in_parts(&dense)? } else { None };
         let learning = settings.data().map(|d| Learning::open(d, &settings, &dense.model)).transpose()?;
         if let Some(text) = learning.as_ref().and_then(Learning::drawn) {
@@ -74,8 +73,7 @@ impl<'a> Session<'a> {
             observer.event(Event::Note { text });
         }
         observer.event(Event::Stage { what: "measuring the dense network".into() });
-        let measured: latency::Measurement = run.journal.step("dense latency", || bench.absolute(&dense.model))?;
-        let dense_s = measured.median_s;
+        let dense_s = bench.begin(&run, &settings.model, &dense.model)?.median_s;
         let budget_s = settings.budget.seconds(dense_s);
         if budget_s >= dense_s {
             return Err(Error::AboveDense { budget_s, dense_s });
@@ -125,6 +123,23 @@ impl<'a> Session<'a> {
         all.map(|a| (a, Space::new(&a.groups, self.settings.chunk, depth))).collect()
     }
 
+    /// The widths that the method of the run may come to, on a grid of chunks down to the least of them: chunks are finer the narrower
+    /// a group is, so several steps come down to one channel, as do widths that are no multiples of a chunk.
+    fn reachable(&self, a: &Analysis, depth: bool) -> Space {
+        let s = &self.settings;
+        let least = match (s.method, s.grid) {
+            (Method::Uniform, _) | (Method::Archtree | Method::Lacp | Method::Evolution, Grid::Kept | Grid::All) => 1,
+            (method, _) if method.is_stepwise() && s.steps > 1 => s.chunk.max(1),
+            _ => s.chunk,
+        };
+        let chunk = |size: usize| if s.chunk > 0 { s.chunk } else { default_chunk(size) };
+        let counts = |g: &graph::Group| {
+            let least = if least > 0 { least.max(g.min_keep) } else { chunk(g.size) };
+            std::iter::once(least).chain((1..).map(|k| k * chunk(g.size)).take_while(|&c| c < g.size)).collect()
+        };
+        Space::with_counts(&a.groups, depth, &counts)
+    }
+
     /// Announces a stage; the place where a wish to stop is heard.
     ///
     /// # Errors
@@ -166,10 +181,9 @@ impl<'a> Session<'a> {
     /// The runtime refuses a layer; the floor is above the budget.
     pub fn latency_table(&mut self) -> Result<LatencyTable> {
         self.stage("latency table of the layers")?;
-        let ranges = self
-            .spaces(true)
-            .iter()
-            .map(|(a, space)| width_ranges(a, space))
+        let ranges = std::iter::once(&self.dense)
+            .chain(&self.in_parts)
+            .map(|a| width_ranges(a, &self.reachable(a, true)))
             .reduce(|one, other| one.iter().zip(&other).map(|(a, b)| a.combined(b)).collect());
         let ranges = ranges.unwrap_or_default();
         let (dense, bench, observer) = (&self.dense, &mut self.bench, &mut *self.observer);
@@ -245,16 +259,24 @@ impl<'a> Session<'a> {
 
     /// Refuses a budget that no decision reaches, and tells what is ahead.
     fn check_floor(&mut self, table: &LatencyTable) -> Result<()> {
-        let mut floor_s = f64::INFINITY;
-        for (a, space) in self.spaces(self.depth()) {
+        // Cut in both ways where there are two, a layer is as narrow as either makes it.
+        let mut least: Option<Vec<(usize, usize)>> = None;
+        for a in std::iter::once(&self.dense).chain(&self.in_parts) {
+            let space = self.reachable(a, self.depth());
             let widths = Widths::new(&a.groups, &a.priced, &space);
             let groups = space.groups.iter().map(|g| vec![0.0; g.counts.len()]).collect();
             let values = Values { groups, branches: vec![0.0; space.branches.len()] };
             let problem = joint_problem(&space, &widths, &a.priced, &values, table);
-            floor_s = floor_s.min(search::joint::min_cost(&problem, &search::Limits::default())?.cost + table.constant());
+            let choice = search::joint::min_cost(&problem, &search::Limits::default())?.choice;
+            let here = widths.all(&space, &choice);
+            least = Some(match least {
+                None => here,
+                Some(there) => here.iter().zip(there).map(|(h, t)| (h.0.min(t.0), h.1.min(t.1))).collect(),
+            });
         }
+        let layers: f64 = least.unwrap_or_default().iter().enumerate().map(|(l, &(i, o))| table.cost(l, i, o)).sum();
         // The fit may say less than nothing where it is asked far outside of what it was fitted to.
-        let floor_s = floor_s.max(0.0);
+        let floor_s = (layers + table.constant()).max(0.0);
         let estimate_s = self.learning.as_ref().and_then(|l| l.estimate_s(&self.settings));
         self.observer.event(Event::Outlook { dense_s: self.dense_s, budget_s: self.budget_s, floor_s, estimate_s });
         if floor_s > self.budget_s {

@@ -1,7 +1,6 @@
 //! What a run was asked to do. Saved as `config.json` in the run directory; a TOML file of the same names can be given.
 
 use std::path::PathBuf;
-use std::str::FromStr;
 
 use serde::{Deserialize, Serialize};
 
@@ -31,6 +30,18 @@ pub enum Method {
     Race,
     /// What ends best after fine-tuning as far as is known: HALP.
     Auto,
+}
+
+impl Method {
+    /// It goes to the budget in `--steps` steps.
+    pub(crate) fn is_stepwise(self) -> bool {
+        matches!(self, Self::Halp | Self::Flops | Self::Evolution | Self::Race | Self::Auto)
+    }
+
+    /// It cannot do without scores of candidates on held-out images.
+    fn scores_candidates(self) -> bool {
+        matches!(self, Self::Archtree | Self::Lacp | Self::Evolution)
+    }
 }
 
 /// The widths that a search may give a group.
@@ -96,9 +107,15 @@ pub enum LossKind {
     Distill,
 }
 
+/// The names that values are given by and told by.
 macro_rules! named {
     ($type:ident, $what:literal, $($variant:ident = $name:literal),*) => {
-        impl FromStr for $type {
+        impl $type {
+            /// All, by the names they are given by.
+            pub const NAMES: &[&str] = &[$($name),*];
+        }
+
+        impl std::str::FromStr for $type {
             type Err = Error;
 
             fn from_str(s: &str) -> Result<Self> {
@@ -120,19 +137,21 @@ named!(
     Method,
     "method",
     Halp = "halp",
-    Uniform = "uniform",
-    Flops = "flops",
     Archtree = "archtree",
     Lacp = "lacp",
     Evolution = "evolution",
     Race = "race",
-    Auto = "auto"
+    Auto = "auto",
+    Uniform = "uniform",
+    Flops = "flops"
 );
 named!(Grid, "grid of widths", Chunk = "chunk", Kept = "kept", All = "all");
 named!(SchemeTraining, "training to a scheme", OneShot = "one-shot", Gradual = "gradual", Reweighted = "reweighted");
 named!(Recover, "recovery", None = "none", Bn = "bn", Lsq = "lsq");
 named!(LossKind, "loss", Auto = "auto", Distill = "distill");
-named!(Solver, "solver", Published = "published", Exact = "exact", Joint = "joint");
+pub(crate) use named;
+
+named!(Solver, "solver", Joint = "joint", Exact = "exact", Published = "published");
 
 /// Everything a run depends on besides the machine.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -298,6 +317,14 @@ impl Settings {
         range("--contenders", self.contenders as f64, 1.0, 100.0)?;
         range("--latency-batch", self.latency_batch as f64, 1.0, 4096.0)?;
         range("--calibration-images", self.calibration_images as f64, 1.0, 1e6)?;
+        range("--step-batches", self.step_batches as f64, 1.0, 1e6)?;
+        range("--patience", self.patience_s, 0.0, 1e7)?;
+        if self.method.scores_candidates() && (self.data().is_none() || self.score_images == 0) {
+            return Err(Error::Setting(format!(
+                "--method {} judges candidates on held-out images: give `--data`, and --score-images above 0",
+                self.method
+            )));
+        }
         let drawn = self.data().is_some_and(|d| d.starts_with("drawn"));
         if drawn && self.recipe.epochs > 0.0 {
             return Err(Error::Setting(

@@ -122,7 +122,7 @@ impl Session<'_> {
         let holdout_after = if worse { holdout_before } else { Some(after) };
         self.run.write_model("tuned.onnx", &model)?;
         self.run.journal.record("holdout after", &holdout_after, 0.0)?;
-        self.run.journal.record("fine-tuned", &"tuned.onnx", 0.0)?;
+        self.run.journal.record("fine-tuned", &"tuned.onnx".to_owned(), 0.0)?;
         Ok(Tuned { model, holdout_before, holdout_after, recovery })
     }
 }

@@ -170,39 +170,18 @@ impl Session<'_> {
         }
     }
 
-    /// What every option is worth. Without removable branches this is kept saliency, as the literature has it. With them,
-    /// the channels inside a branch share out the *measured* damage of losing it in proportion to their saliency, and all
-    /// other channels are brought to the same scale.
+    /// What every option is worth: kept saliency, as the literature has it, and where branches may go the damage of losing them
+    /// ([`Values::sharing_out`]).
     ///
     /// # Errors
     /// The network cannot be run on the data.
     pub(crate) fn values(&mut self, stage: &Stage, space: &Space, saliency: &Saliency, step: usize) -> Result<Values> {
-        let mut values = Values::kept_saliency(space, saliency);
+        let values = Values::kept_saliency(space, saliency);
         if space.branches.is_empty() || self.settings.method == Method::Uniform || self.settings.score_images == 0 {
             return Ok(values);
         }
         let damage = self.damage(stage, space, step)?;
-        if damage.is_empty() {
-            return Ok(values);
-        }
-        let mut sums = vec![0.0; space.branches.len()];
-        for (g, v) in space.groups.iter().zip(&values.groups) {
-            if let (Some(b), Some(&all)) = (g.branch, v.last()) {
-                sums[b] += all;
-            }
-        }
-        let (total_damage, total_saliency): (f64, f64) = (damage.values().sum(), sums.iter().sum());
-        let common = if total_saliency > 0.0 && total_damage > 0.0 { total_damage / total_saliency } else { 1.0 };
-        for (g, v) in space.groups.iter().zip(&mut values.groups) {
-            let factor = match g.branch {
-                Some(b) if sums[b] > 0.0 => damage.get(&space.branches[b]).copied().unwrap_or(0.0) / sums[b],
-                _ => common,
-            };
-            for x in v {
-                *x *= factor;
-            }
-        }
-        Ok(values)
+        Ok(if damage.is_empty() { values } else { values.sharing_out(space, &damage) })
     }
 }
 

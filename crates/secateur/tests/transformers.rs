@@ -186,6 +186,15 @@ fn what_is_kept_is_frozen_by_name() {
     // Where the width is kept, whole heads may go.
     assert_eq!(free(&with(&["head-width"])), [12, 3, 10, 3, 10]);
     assert_eq!(free(&with(&["heads", "head-width"])), [12, 10, 10]);
+    // A branch that holds what is kept stays; the others may go.
+    let branches = |keep: &[&str]| with(keep).groups.branches.iter().map(|b| b.name.clone()).collect::<Vec<_>>();
+    let all = branches(&[]);
+    let (heads, first) = (branches(&["heads"]), branches(&["b1_f"]));
+    assert!(!heads.is_empty() && heads.len() < all.len(), "{heads:?} of {all:?}");
+    assert_eq!(first.len() + 1, all.len(), "{first:?} of {all:?}");
+    assert_eq!(branches(&["heads", "b1_f"]).len() + 1, heads.len());
+    let kept = with(&["b1_f"]);
+    assert!(kept.groups.branches.iter().enumerate().all(|(k, b)| b.id.index() == k));
     let named = with(&["b1_f"]);
     assert_eq!(free(&named), [12, 4, 4, 4, 4, 10]);
     let why = named.groups.groups.iter().find_map(|g| g.frozen.as_ref().filter(|f| f.reason.contains("--keep"))).expect("a reason");

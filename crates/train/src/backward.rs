@@ -85,7 +85,7 @@ where
     let params: Vec<FloatTensor<A<B>>> =
         network.params().iter().map(|p| A::<B>::float_set_require_grad(leaf(&p.shape, p.values.clone()), true)).collect();
     let inputs = inputs.into_iter().map(|(shape, values)| leaf(&shape, values)).collect();
-    let pass = network.pass::<A<B>>(inputs, params.clone(), mode, dtype, &[], seed)?;
+    let pass = network.pass::<A<B>>(inputs, params.clone(), mode, dtype, seed)?;
     let host: Vec<Vec<f32>> = pass.outputs.iter().map(|o| tensors::to_f32::<A<B>>(o.clone())).collect();
     let losses = loss(&host)?;
     let mut root: Option<FloatTensor<A<B>>> = None;
@@ -96,6 +96,11 @@ where
         // d(Σ outputs · constant) = constant: the gradient of the loss enters the tape here.
         use burn_backend::TensorMetadata;
         let shape = output.shape();
+        // A scalar has no axis to sum over.
+        let (output, shape) = match shape.num_dims() {
+            0 => (A::<B>::float_reshape(output, [1].into()), [1].into()),
+            _ => (output, shape),
+        };
         let seeded = A::<B>::float_sum(A::<B>::float_mul(output, leaf(shape.as_slice(), loss.gradient)));
         root = Some(match root {
             Some(other) => A::<B>::float_add(other, seeded),

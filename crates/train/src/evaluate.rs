@@ -46,9 +46,8 @@ pub fn all_outputs(network: &Network, batch: &Batch) -> Result<Vec<Vec<f32>>> {
 }
 
 fn all_outputs_on<B: Kernels>(network: &Network, batch: &Batch) -> Result<Vec<Vec<f32>>> {
-    let params = network.params().iter().map(|p| tensors::from_f32::<B>(&p.shape, p.values.clone(), DType::F32)).collect();
     let inputs = vec![tensors::from_f32::<B>(&batch.shape, batch.inputs.clone(), DType::F32)];
-    let pass = network.pass::<B>(inputs, params, Mode::Eval, DType::F32, &[], 0)?;
+    let pass = network.pass::<B>(inputs, network.lifted::<B>(), Mode::Eval, DType::F32, 0)?;
     Ok(pass.outputs.into_iter().map(tensors::to_f32::<B>).collect())
 }
 
@@ -60,7 +59,7 @@ pub(crate) fn best(row: &[f32]) -> usize {
 /// Accuracy on `split`, or on its first `limit` images.
 ///
 /// # Errors
-/// Data that do not decode, do not fit the network or have no labels.
+/// Data that do not decode, do not fit the network or have no labels; no image to score.
 pub fn evaluate(network: &Network, data: &Dataset, split: Split, limit: Option<usize>) -> Result<Accuracy> {
     data.need_labels()?;
     let (mut right, mut loss, mut n) = (0usize, 0.0, 0usize);
@@ -73,6 +72,6 @@ pub fn evaluate(network: &Network, data: &Dataset, split: Split, limit: Option<u
         loss += cross_entropy(&logits, &batch.labels, width, 0.0).value * batch.len() as f64;
         n += batch.len();
     }
-    let of = n.max(1) as f64;
+    let of = data.need_images(split, n)? as f64;
     Ok(Accuracy { top1: right as f64 / of, loss: loss / of, n })
 }

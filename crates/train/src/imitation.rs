@@ -174,7 +174,7 @@ impl Imitation {
 /// Agreement of `network` with `reference` on (the first `limit` images of) a part of `data`.
 ///
 /// # Errors
-/// Data that do not fit; networks with other outputs.
+/// Data that do not fit; networks with other outputs; no image to compare on.
 pub fn agree(network: &Network, reference: &Network, data: &Dataset, split: Split, limit: Option<usize>) -> Result<Agreement> {
     let classes = reference.classifies()?.then_some(Imitation::Classes { temperature: 1.0 });
     let (mut n, mut same, mut loss) = (0, 0, 0.0);
@@ -202,7 +202,7 @@ pub fn agree(network: &Network, reference: &Network, data: &Dataset, split: Spli
         }
         n += batch.len();
     }
-    let of = n.max(1) as f64;
+    let of = data.need_images(split, n)? as f64;
     if classes.is_some() {
         return Ok(Agreement { share: same as f64 / of, loss: loss / of, n });
     }

@@ -24,8 +24,10 @@ pub(crate) fn softmax(row: &[f32], temperature: f64) -> Vec<f64> {
 /// Cross-entropy against labels, smoothed: the target is `1 − s + s/K` at the label and `s/K`
 /// elsewhere (Szegedy et al. 2016, section 7).
 ///
+/// Labels are below `classes`; for a data set [`check_classes`](crate::data::Dataset::check_classes) sees to it.
+///
 /// # Panics
-/// If a label is not below `classes`; data sets are checked when they are opened.
+/// There are no `classes`.
 pub fn cross_entropy(logits: &[f32], labels: &[u32], classes: usize, smoothing: f32) -> Loss {
     let n = labels.len().max(1) as f64;
     let smoothing = f64::from(smoothing);

@@ -1,6 +1,6 @@
 //! A graph made ready to run and to train: its parameters apart, its steps planned.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::sync::{Arc, Mutex};
 
 use burn_backend::DType;
@@ -56,10 +56,10 @@ pub struct Param {
     pub(crate) id: ValueId,
 }
 
-/// Running statistics of one BatchNormalization.
+/// Running statistics of one BatchNormalization, or of several that share them in the file.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Running {
-    /// Name of the node.
+    /// Name of the (first) node.
     pub node: String,
     /// Names of the initializers of mean and variance.
     pub names: [String; 2],
@@ -69,7 +69,6 @@ pub struct Running {
     pub variance: Vec<f32>,
     /// Share of the old statistic kept at an update.
     pub momentum: f32,
-    pub(crate) id: NodeId,
 }
 
 /// What is run at once.
@@ -89,6 +88,8 @@ pub struct Network {
     pub(crate) params: Vec<Param>,
     pub(crate) running: Vec<Running>,
     pub(crate) running_of: HashMap<NodeId, usize>,
+    /// Nodes whose results are constants of the file that change with a parameter.
+    learning: HashSet<NodeId>,
     train_steps: Vec<Step>,
     eval_steps: Vec<Step>,
     facts: Mutex<HashMap<usize, Arc<Facts>>>,
@@ -102,6 +103,7 @@ impl Clone for Network {
             params: self.params.clone(),
             running: self.running.clone(),
             running_of: self.running_of.clone(),
+            learning: self.learning.clone(),
             train_steps: self.train_steps.clone(),
             eval_steps: self.eval_steps.clone(),
             facts: Mutex::default(),
@@ -122,17 +124,21 @@ impl Network {
             params: Vec::new(),
             running: Vec::new(),
             running_of: HashMap::new(),
+            learning: HashSet::new(),
             train_steps: Vec::new(),
             eval_steps: Vec::new(),
             facts: Mutex::default(),
             graph,
         };
-        network.collect_params()?;
         let facts = network.facts(1).ok();
+        network.collect_params(facts.as_deref())?;
+        network.collect_running()?;
+        if let Some(facts) = &facts {
+            network.learning = network.learning(facts);
+        }
         for node in &network.graph.nodes {
-            let folded = facts.as_ref().is_some_and(|f| node.outputs.iter().flatten().all(|v| f.constant(*v).is_some()));
-            if !folded {
-                ops::check(node)?;
+            if !facts.as_ref().is_some_and(|f| network.is_folded(node, f)) {
+                ops::check(node, facts.as_deref())?;
             }
         }
         network.train_steps = network.plan(false);
@@ -140,16 +146,17 @@ impl Network {
         Ok(network)
     }
 
-    fn collect_params(&mut self) -> Result<()> {
-        let mut seen: HashMap<ValueId, usize> = HashMap::new();
+    /// The learnt tensors that passes read. What only folded nodes read is a constant of the architecture: scales of a Resize,
+    /// say.
+    fn collect_params(&mut self, facts: Option<&Facts>) -> Result<()> {
+        let mut seen: HashSet<ValueId> = HashSet::new();
         for node in &self.graph.nodes {
+            if facts.is_some_and(|f| self.is_folded(node, f)) {
+                continue;
+            }
             for (slot, input) in node.inputs.iter().enumerate() {
-                let Some(v) = *input else { continue };
-                let stored = self.graph.is_stored(v);
-                if let (Op::BatchNormalization(_), 3 | 4) = (&node.op, slot) {
-                    continue;
-                }
-                let Some(kind) = kind_of(node, slot).filter(|_| stored && !seen.contains_key(&v)) else { continue };
+                let Some(v) = input.and_then(|v| self.stored_form(v)) else { continue };
+                let Some(kind) = kind_of(node, slot).filter(|_| !seen.contains(&v)) else { continue };
                 let name = self.graph.value(v).name.clone();
                 let Some(tensor) = self.model.tensor(&name).transpose()? else { continue };
                 let Some(values) = tensor.to_f32() else { continue };
@@ -157,35 +164,79 @@ impl Network {
                 if kind == Kind::Other && (values.len() < 2 || !initializer) {
                     continue;
                 }
-                seen.insert(v, self.params.len());
+                seen.insert(v);
                 self.params.push(Param { name, shape: tensor.shape, values, kind, id: v });
-            }
-            if let Op::BatchNormalization(op) = &node.op {
-                let momentum = op.momentum;
-                let read = |slot: usize| -> Result<(String, Vec<f32>)> {
-                    let missing = || Error::Unsupported {
-                        node: node.name.clone(),
-                        op: node.op.name().into(),
-                        reason: "its running statistics are not stored in the file; export the network in inference form".into(),
-                    };
-                    let name = node.input(slot).map(|v| self.graph.value(v).name.clone()).ok_or_else(missing)?;
-                    let values = self.model.tensor(&name).transpose()?.and_then(|t| t.to_f32()).ok_or_else(missing)?;
-                    Ok((name, values))
-                };
-                let (mean_name, mean) = read(3)?;
-                let (variance_name, variance) = read(4)?;
-                self.running_of.insert(node.id, self.running.len());
-                self.running.push(Running {
-                    node: node.name.clone(),
-                    names: [mean_name, variance_name],
-                    mean,
-                    variance,
-                    momentum,
-                    id: node.id,
-                });
             }
         }
         Ok(())
+    }
+
+    /// The running statistics; nodes that share them in the file share them here.
+    fn collect_running(&mut self) -> Result<()> {
+        for node in &self.graph.nodes {
+            let Op::BatchNormalization(op) = &node.op else { continue };
+            let refused = |reason: String| Error::Unsupported { node: node.name.clone(), op: node.op.name().into(), reason };
+            let read = |slot: usize| -> Result<(String, Vec<f32>)> {
+                let missing = || refused("its running statistics are not stored in the file; export the network in inference form".into());
+                let name = node.input(slot).map(|v| self.graph.value(v).name.clone()).ok_or_else(missing)?;
+                let values = self.model.tensor(&name).transpose()?.and_then(|t| t.to_f32()).ok_or_else(missing)?;
+                Ok((name, values))
+            };
+            let ((mean_name, mean), (variance_name, variance)) = (read(3)?, read(4)?);
+            let running = Running { node: node.name.clone(), names: [mean_name, variance_name], mean, variance, momentum: op.momentum };
+            let known = self.running.iter().position(|r| r.names.iter().any(|n| running.names.contains(n)));
+            let index = match known.map(|i| (i, &self.running[i])) {
+                Some((i, r)) if r.names == running.names && r.momentum == running.momentum => i,
+                Some((_, r)) => {
+                    return Err(refused(format!(
+                        "it shares running statistics with node `{}`, but not both of them, or not with the same momentum; give each of the \
+                         two its own, or the same",
+                        r.node
+                    )));
+                }
+                None => {
+                    self.running.push(running);
+                    self.running.len() - 1
+                }
+            };
+            self.running_of.insert(node.id, index);
+        }
+        Ok(())
+    }
+
+    /// The stored value that `v` is, or is another form of: transposed, reshaped, or of another float type.
+    pub(crate) fn stored_form(&self, mut v: ValueId) -> Option<ValueId> {
+        while !self.graph.is_stored(v) {
+            let Source::Node(id, 0) = self.graph.value(v).source else { return None };
+            let node = self.graph.node(id);
+            let keeps_numbers = match node.op {
+                Op::Transpose(_) | Op::Reshape(_) | Op::Flatten(_) | Op::Squeeze(_) | Op::Unsqueeze(_) => true,
+                Op::Unary(Unary::Identity) => true,
+                Op::Unary(Unary::Cast { to }) => graph::is_float(to),
+                _ => false,
+            };
+            v = node.input(0).filter(|_| keeps_numbers)?;
+        }
+        Some(v)
+    }
+
+    /// The nodes that passes run though their results are constants of the file: what is computed from a parameter, other than
+    /// its shape.
+    fn learning(&self, facts: &Facts) -> HashSet<NodeId> {
+        let mut changing: HashSet<ValueId> = self.params.iter().map(|p| p.id).collect();
+        let mut nodes = HashSet::new();
+        for node in self.graph.nodes.iter().filter(|n| self.is_folded(n, facts) && !matches!(n.op, Op::Shape | Op::ConstantOfShape(_))) {
+            if node.inputs.iter().flatten().any(|v| changing.contains(v)) {
+                changing.extend(node.outputs.iter().flatten());
+                nodes.insert(node.id);
+            }
+        }
+        nodes
+    }
+
+    /// Passes take the results of `node` from `facts` instead of running it.
+    pub(crate) fn is_folded(&self, node: &Node, facts: &Facts) -> bool {
+        !self.learning.contains(&node.id) && node.outputs.iter().flatten().all(|v| facts.constant(*v).is_some())
     }
 
     /// Facts for a batch size; computed once.
@@ -360,56 +411,28 @@ impl Network {
     /// # Errors
     /// Inputs of the wrong shape; operators that cannot be run here.
     pub fn forward(&self, inputs: &[Tensor], mode: Mode) -> Result<Vec<Tensor>> {
-        Ok(self.forward_with::<Flex>(inputs, mode, &[], DType::F32)?.0)
-    }
-
-    /// Runs the network on the CPU and returns also the values called `names` (with nothing
-    /// fused, so that every value exists).
-    ///
-    /// # Errors
-    /// As [`Network::forward`]; a name that no value has.
-    pub fn forward_and_values(&self, inputs: &[Tensor], mode: Mode, names: &[&str]) -> Result<(Vec<Tensor>, Vec<Tensor>)> {
-        self.plain().forward_with::<Flex>(inputs, mode, names, DType::F32)
-    }
-
-    /// Runs the network on any backend.
-    ///
-    /// # Errors
-    /// As [`Network::forward`].
-    pub fn forward_with<B: Kernels>(
-        &self,
-        inputs: &[Tensor],
-        mode: Mode,
-        names: &[&str],
-        dtype: DType,
-    ) -> Result<(Vec<Tensor>, Vec<Tensor>)> {
-        let mut keep = Vec::new();
-        for name in names {
-            keep.push(
-                self.graph
-                    .find(name)
-                    .ok_or_else(|| Error::Input { input: (*name).into(), reason: "the network has no value of this name".into() })?,
-            );
-        }
-        let params: Vec<FloatTensor<B>> = self.params.iter().map(|p| tensors::from_f32::<B>(&p.shape, p.values.clone(), dtype)).collect();
         let inputs = inputs
             .iter()
-            .map(|t| Ok(tensors::from_f32::<B>(&t.shape, t.to_f32().ok_or_else(|| not_float(&t.shape))?, dtype)))
+            .map(|t| Ok(tensors::from_f32::<Flex>(&t.shape, t.to_f32().ok_or_else(|| not_float(&t.shape))?, DType::F32)))
             .collect::<Result<Vec<_>>>()?;
-        let pass = self.pass::<B>(inputs, params, mode, dtype, &keep, 0)?;
-        let back = |t: FloatTensor<B>| {
+        let pass = self.pass::<Flex>(inputs, self.lifted::<Flex>(), mode, DType::F32, 0)?;
+        let back = |t: FloatTensor<Flex>| {
             use burn_backend::TensorMetadata;
             let shape = t.shape().to_vec();
-            Tensor::f32(shape, tensors::to_f32::<B>(t))
+            Tensor::f32(shape, tensors::to_f32::<Flex>(t))
         };
-        Ok((pass.outputs.into_iter().map(back).collect(), pass.values.into_iter().map(back).collect()))
+        Ok(pass.outputs.into_iter().map(back).collect())
+    }
+
+    /// The parameters as tensors of a backend, for a pass without gradients.
+    pub(crate) fn lifted<B: Kernels>(&self) -> Vec<FloatTensor<B>> {
+        self.params.iter().map(|p| tensors::from_f32::<B>(&p.shape, p.values.clone(), DType::F32)).collect()
     }
 
     /// Statistics of a batch at every normalisation, by position in [`Network::running`].
     pub(crate) fn statistics(&self, batch: &crate::data::Batch, mode: Mode) -> Result<Vec<(usize, BatchStatistics)>> {
-        let params = self.params.iter().map(|p| tensors::from_f32::<Flex>(&p.shape, p.values.clone(), DType::F32)).collect();
         let inputs = vec![tensors::from_f32::<Flex>(&batch.shape, batch.inputs.clone(), DType::F32)];
-        Ok(self.pass::<Flex>(inputs, params, mode, DType::F32, &[], 0)?.statistics)
+        Ok(self.pass::<Flex>(inputs, self.lifted::<Flex>(), mode, DType::F32, 0)?.statistics)
     }
 
     /// One pass with given parameters.
@@ -419,7 +442,6 @@ impl Network {
         params: Vec<FloatTensor<B>>,
         mode: Mode,
         dtype: DType,
-        keep: &[ValueId],
         seed: u64,
     ) -> Result<Pass<B>> {
         use burn_backend::TensorMetadata;
@@ -429,7 +451,7 @@ impl Network {
         }
         let batch = inputs.first().and_then(|t| t.shape().first().copied()).unwrap_or(1);
         let facts = self.facts(batch)?;
-        let mut run = Run::<B>::new(self, &facts, mode, dtype, keep);
+        let mut run = Run::<B>::new(self, &facts, mode, dtype, &[]);
         run.seed = seed;
         for (v, tensor) in self.graph.inputs.iter().zip(inputs) {
             let expected = facts.need_shape(&self.graph, *v)?;
@@ -446,12 +468,11 @@ impl Network {
         run.execute()?;
         let missing = |v: ValueId| Error::Input { input: self.graph.value(v).name.clone(), reason: "it was not computed".into() };
         let outputs = self.graph.outputs.iter().map(|v| run.get(*v).ok_or_else(|| missing(*v))).collect::<Result<_>>()?;
-        let values = keep.iter().map(|v| run.get(*v).ok_or_else(|| missing(*v))).collect::<Result<_>>()?;
-        Ok(Pass { outputs, values, statistics: run.statistics })
+        Ok(Pass { outputs, statistics: run.statistics })
     }
 
     /// Moves running statistics towards those of a batch:
-    /// `running·momentum + batch·(1 − momentum)`, with the unbiased variance.
+    /// `running·momentum + batch·(1 − momentum)`, with the unbiased variance; shared ones once for every node.
     pub fn update_running(&mut self, statistics: &[(usize, BatchStatistics)]) {
         for (index, batch) in statistics {
             let Some(running) = self.running.get_mut(*index) else { continue };
@@ -489,7 +510,6 @@ fn not_float(shape: &[usize]) -> Error {
 /// What a pass leaves.
 pub(crate) struct Pass<B: Kernels> {
     pub outputs: Vec<FloatTensor<B>>,
-    pub values: Vec<FloatTensor<B>>,
     pub statistics: Vec<(usize, BatchStatistics)>,
 }
 

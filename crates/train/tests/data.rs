@@ -139,7 +139,7 @@ proptest! {
     }
 
     #[test]
-    fn augmentation_keeps_the_multiset_of_pixels_or_zeros(seed in 0u64..1000) {
+    fn a_flip_mirrors_rows_or_leaves_them(seed in 0u64..1000) {
         let data = Dataset::open(&"synthetic:60,20".parse().unwrap(), options([3, 32, 32])).unwrap();
         let augment = Augment { pad_crop: None, flip: true, resized_crop: None };
         let flipped = data.epoch(Split::Train, 48, &augment, seed, 0, 0).unwrap().next().unwrap().unwrap();
@@ -153,6 +153,72 @@ proptest! {
         let fourth = data.epoch(Split::Train, 8, &augment, seed, 0, 0).unwrap().nth(3).unwrap().unwrap();
         prop_assert_eq!(skipped, fourth);
     }
+
+    #[test]
+    fn a_padded_crop_is_one_of_the_crops_of_the_padded_image(seed in 0u64..1000, pad in 1usize..4) {
+        let data = Dataset::open(&"synthetic:30,20".parse().unwrap(), options([3, 32, 32])).unwrap();
+        let augment = Augment { pad_crop: Some(pad), flip: false, resized_crop: None };
+        let cropped = data.epoch(Split::Train, 24, &augment, seed, 0, 0).unwrap().next().unwrap().unwrap();
+        let plain = data.epoch(Split::Train, 24, &Augment::none(), seed, 0, 0).unwrap().next().unwrap().unwrap();
+        let side = 32 + 2 * pad;
+        for (cropped, plain) in cropped.inputs.chunks(3072).zip(plain.inputs.chunks(3072)) {
+            let mut padded = vec![0.0; 3 * side * side];
+            for (row, values) in plain.chunks(32).enumerate() {
+                let at = (row / 32 * side + row % 32 + pad) * side + pad;
+                padded[at..at + 32].copy_from_slice(values);
+            }
+            let is_at = |y: usize, x: usize| {
+                let mut rows = cropped.chunks(32).enumerate();
+                rows.all(|(row, values)| padded[(row / 32 * side + row % 32 + y) * side + x..][..32] == *values)
+            };
+            prop_assert!((0..=2 * pad).any(|y| (0..=2 * pad).any(|x| is_at(y, x))));
+        }
+    }
+}
+
+#[test]
+fn labels_are_in_the_first_column_and_images_are_found_by_name_or_by_one_prefix() {
+    let dir = tempfile::tempdir().unwrap();
+    for (name, grey) in [("0003_a.png", 3), ("0003_b.png", 4), ("0007_c.png", 7)] {
+        image::RgbImage::from_pixel(32, 32, image::Rgb([grey; 3])).save(dir.path().join(name)).unwrap();
+    }
+    let open = |csv: &str| {
+        std::fs::write(dir.path().join("labels.csv"), csv).unwrap();
+        Dataset::open(&DataSpec::ImageFolder(dir.path().into()), Options { holdout: 0.0, ..options([3, 32, 32]) })
+    };
+    // Grey levels with their labels, over all images.
+    let pairs = |d: Dataset| {
+        let mut all = Vec::new();
+        for split in [Split::Train, Split::Test] {
+            let batch = d.batch(split, 0..9).unwrap();
+            all.extend(batch.inputs.chunks(3072).map(|i| i[0] as u32).zip(batch.labels));
+        }
+        all.sort_unstable();
+        all
+    };
+    let named = pairs(open("label,crop,file\n3,12,0003_b.png\n3,9,0003_a.png\n7,1,0007_c.png\n").unwrap());
+    assert_eq!(named, [(3, 3), (4, 3), (7, 7)]);
+    assert_eq!(pairs(open("label\n7\n").unwrap()), [(7, 7)]);
+    // The label of a row is not a number in a later column, nor does a prefix that two images have tell one of them.
+    for (csv, line, cause) in [
+        ("class,number\ncat,3\n", "line 2", "first column"),
+        ("label,word\n7,x\n3,y\n", "line 3", "several images"),
+        ("label\n5\n", "line 2", "no image"),
+    ] {
+        let error = open(csv).unwrap_err().to_string();
+        assert!(error.contains("labels.csv") && error.contains(line) && error.contains(cause), "{error}");
+    }
+}
+
+#[test]
+fn the_imagenet_sample_is_read_with_a_label_per_class() {
+    let Some(folder) = std::env::var_os("SECATEUR_DATA") else {
+        eprintln!("skipped: SECATEUR_DATA is not set");
+        return;
+    };
+    let folder = Path::new(&folder).join("imagenet-sample");
+    let data = Dataset::open(&DataSpec::ImageFolder(folder), Options { holdout: 0.0, ..options([3, 224, 224]) }).unwrap();
+    assert_eq!((data.classes(), data.len(Split::Train), data.len(Split::Test)), (1000, 800, 200));
 }
 
 #[test]

@@ -8,7 +8,7 @@ use std::ops::ControlFlow;
 use secateur_train::data::{Augment, DataSpec, Dataset, Normalization, Options, Split};
 use secateur_train::loss::Distill;
 use secateur_train::optim::Optimizer;
-use secateur_train::{Error, Hooks, Kind, Mode, Network, Progress, Recipe, backward, bn, evaluate, fit};
+use secateur_train::{Error, Hooks, Kind, Mode, Network, Progress, Recipe, agree, backward, bn, evaluate, fit, outputs};
 
 fn network() -> Network {
     Network::compile(&support::residual(&[8, 16], 32, 10, 1)).unwrap()
@@ -97,6 +97,18 @@ fn a_network_distils_itself_without_loss_and_labels() {
     let d = data(&student, 320);
     let teacher = student.clone();
     let recipe = Recipe { distill: Some(Distill { alpha: 1.0, temperature: 4.0 }), epochs: 0.5, ..recipe() };
+    let batch = d.batch(Split::Train, 0..32).unwrap();
+    let targets = outputs(&teacher, &batch).unwrap();
+    let against = |n: &Network, labels: Vec<u32>| {
+        let batch = secateur_train::data::Batch { labels, ..batch.clone() };
+        backward(n, &batch, &recipe.objective(), Some(&targets), Mode::Eval, 0).unwrap()
+    };
+    let own = against(&student, batch.labels.clone());
+    assert!(own.loss.abs() < 1e-9 && own.gradients.iter().flatten().all(|g| g.abs() < 1e-4), "{}", own.loss);
+    // Another network has a loss, whatever the labels are.
+    let other = Network::compile(&support::residual(&[8, 16], 32, 10, 2)).unwrap();
+    let (right, wrong) = (against(&other, batch.labels.clone()), against(&other, vec![0; 32]));
+    assert!(right.loss > 1e-3 && right == wrong, "{} {}", right.loss, wrong.loss);
     let report = fit(&mut student, Some(&teacher), &d, &recipe, &mut Hooks::default()).unwrap();
     assert!(report.loss.is_finite() && report.dropped == 0);
     let error = fit(&mut student, None, &d, &recipe, &mut Hooks::default()).unwrap_err();
@@ -166,18 +178,16 @@ fn parameters_go_back_into_the_model_by_name() {
 }
 
 #[test]
-fn values_in_between_are_given_on_request() {
+fn a_part_without_images_has_no_score() {
     let n = network();
-    let d = data(&n, 64);
-    let batch = d.batch(Split::Train, 0..4).unwrap();
-    let input = graph::Tensor::f32(batch.shape.clone(), batch.inputs);
-    let (outputs, values) = n.forward_and_values(std::slice::from_ref(&input), Mode::Eval, &["v1", "v2"]).unwrap();
-    assert_eq!(values[0].shape, [4, 8, 32, 32]);
-    let fused = n.forward(std::slice::from_ref(&input), Mode::Eval).unwrap();
-    for (a, b) in outputs[0].to_f32().unwrap().iter().zip(fused[0].to_f32().unwrap()) {
-        assert!((a - b).abs() < 1e-4);
+    let options = Options { holdout: 0.0, ..Options::for_network(&n, Normalization::imagenet()).unwrap() };
+    let d = Dataset::open(&DataSpec::Synthetic { train: 40, test: 20, seed: 3 }, options).unwrap();
+    for (split, limit, told) in [(Split::Holdout, None, "Holdout"), (Split::Test, Some(0), "limit")] {
+        let (scored, compared) = (evaluate(&n, &d, split, limit), agree(&n, &n, &d, split, limit));
+        for error in [scored.unwrap_err(), compared.unwrap_err()] {
+            assert!(matches!(&error, Error::Data { reason, .. } if reason.contains(told)), "{error}");
+        }
     }
-    assert!(n.forward_and_values(&[input], Mode::Eval, &["nothing"]).unwrap_err().to_string().contains("nothing"));
 }
 
 #[test]

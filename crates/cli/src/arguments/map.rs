@@ -7,7 +7,7 @@ use clap::builder::{PossibleValuesParser, TypedValueParser};
 use secateur::{Budget, Criterion, MapBy, MapSettings, Settings};
 
 use super::prune::augment;
-use super::{DataArgs, TargetArgs};
+use super::{DataArgs, MeasuringArgs, TargetArgs};
 use crate::failure::{Failure, Result};
 use crate::files;
 
@@ -30,7 +30,7 @@ pub struct MapArgs {
     pub compression: Option<f64>,
     /// rules: regularity and block by rules, rates by an exact knapsack; knapsack: all three by it; search: a policy that learns
     /// from scored candidates; evolution and random: its controls.
-    #[arg(long, default_value_t = MapSettings::default().by, value_parser = PossibleValuesParser::new(["rules", "knapsack", "search", "evolution", "random"]).try_map(|s| s.parse::<MapBy>()))]
+    #[arg(long, default_value_t = MapSettings::default().by, value_parser = PossibleValuesParser::new(MapBy::NAMES).try_map(|s| s.parse::<MapBy>()))]
     pub by: MapBy,
     #[command(flatten)]
     pub data: DataArgs,
@@ -72,18 +72,8 @@ pub struct MapArgs {
     /// Share of the training data held out for choosing.
     #[arg(long, value_name = "SHARE", default_value_t = defaults().holdout)]
     pub holdout: f64,
-    /// Networks measured to calibrate the latency table.
-    #[arg(long, value_name = "N", default_value_t = defaults().calibration_networks)]
-    pub calibration_networks: usize,
-    /// Latency table to read and add to; the user's cache where not given.
-    #[arg(long, value_name = "FILE.sqlite")]
-    pub table: Option<PathBuf>,
-    /// Batch size the latency is meant for.
-    #[arg(long, value_name = "N", default_value_t = defaults().latency_batch)]
-    pub latency_batch: usize,
-    /// Seconds to wait for a device that is too noisy before giving up.
-    #[arg(long, value_name = "SECONDS", default_value_t = defaults().patience_s)]
-    pub patience: f64,
+    #[command(flatten)]
+    pub measuring: MeasuringArgs,
     /// Seed of everything random.
     #[arg(long, value_name = "N", default_value_t = defaults().seed)]
     pub seed: u64,
@@ -104,18 +94,18 @@ impl MapArgs {
             // Where weights are limited, any latency budget that no network meets as it is will do.
             budget: self.budget.unwrap_or(Budget::Share(0.999)),
             tolerance: self.tolerance,
-            latency_batch: self.latency_batch,
+            latency_batch: self.measuring.latency_batch,
             criterion: Criterion::Magnitude,
             score_images: self.score_images,
             score_batches: self.score_batches,
             workers: self.workers,
-            calibration_networks: self.calibration_networks,
+            calibration_networks: self.measuring.calibration_networks,
             holdout: self.holdout,
             // Nothing is trained.
             recipe: train::Recipe { epochs: 0.0, batch_size: self.batch_size, augment: augment("auto", data), ..defaults().recipe },
             seed: self.seed,
-            table: self.table.clone(),
-            patience_s: self.patience,
+            table: self.measuring.table.clone(),
+            patience_s: self.measuring.patience,
             worker: Some(files::worker()?),
             ..defaults()
         };

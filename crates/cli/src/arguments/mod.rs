@@ -111,6 +111,23 @@ pub struct ShapeArgs {
     pub shape: Vec<Shape>,
 }
 
+/// How latencies are measured and remembered.
+#[derive(Debug, Args)]
+pub struct MeasuringArgs {
+    /// Networks measured to calibrate the latency table.
+    #[arg(long, value_name = "N", default_value_t = secateur::Settings::default().calibration_networks)]
+    pub calibration_networks: usize,
+    /// Latency table to read and add to; the user's cache where not given.
+    #[arg(long, value_name = "FILE.sqlite")]
+    pub table: Option<PathBuf>,
+    /// Batch size the latency is meant for.
+    #[arg(long, value_name = "N", default_value_t = secateur::Settings::default().latency_batch)]
+    pub latency_batch: usize,
+    /// Seconds to wait for a device that is too noisy before giving up.
+    #[arg(long, value_name = "SECONDS", default_value_t = secateur::Settings::default().patience_s)]
+    pub patience: f64,
+}
+
 /// Images and how the network wants them.
 #[derive(Debug, Args)]
 pub struct DataArgs {

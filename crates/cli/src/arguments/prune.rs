@@ -9,7 +9,7 @@ use train::data::{Augment, DataSpec};
 use train::loss::Distill;
 use train::optim::Optimizer;
 
-use super::{DataArgs, SchemeArgs, TargetArgs};
+use super::{DataArgs, MeasuringArgs, SchemeArgs, TargetArgs};
 use crate::failure::{Failure, Result};
 use crate::files::{self, Shape};
 
@@ -84,13 +84,13 @@ pub struct ChoiceArgs {
     /// evolution: halp's steps, and for the last one an evolution from the joint solver's answers; race: halp's steps, and for the last
     /// one several answers trained a little, the worse half dropped, until one is left; auto: what is known to end
     /// best, which is halp; uniform and flops (one width fraction; multiply-accumulates): controls.
-    #[arg(long, default_value_t = defaults().method, value_parser = PossibleValuesParser::new(["halp", "archtree", "lacp", "evolution", "race", "auto", "uniform", "flops"]).try_map(|s| s.parse::<Method>()))]
+    #[arg(long, default_value_t = defaults().method, value_parser = PossibleValuesParser::new(Method::NAMES).try_map(|s| s.parse::<Method>()))]
     pub method: Method,
     /// joint: widths and branches together, exactly; exact: prefix choice with input widths frozen; published: HALP's greedy programme.
-    #[arg(long, default_value_t = defaults().solver, value_parser = PossibleValuesParser::new(["joint", "exact", "published"]).try_map(|s| s.parse::<Solver>()))]
+    #[arg(long, default_value_t = defaults().solver, value_parser = PossibleValuesParser::new(Solver::NAMES).try_map(|s| s.parse::<Solver>()))]
     pub solver: Solver,
     /// What a channel is worth; taylor-* need data, the others only the weights.
-    #[arg(long, default_value = "taylor-bn", value_parser = PossibleValuesParser::new(["taylor-bn", "taylor-weight", "magnitude", "bn-scale"]).try_map(|s| s.parse::<Criterion>()))]
+    #[arg(long, default_value = "taylor-bn", value_parser = PossibleValuesParser::new(Criterion::NAMES).try_map(|s| s.parse::<Criterion>()))]
     pub criterion: Criterion,
     /// Pruning steps on the way to the budget.
     #[arg(long, value_name = "N", default_value_t = defaults().steps)]
@@ -121,7 +121,7 @@ pub struct ChoiceArgs {
     #[arg(long, value_name = "N", default_value_t = defaults().workers)]
     pub workers: usize,
     /// Widths that archtree, lacp and evolution choose among.
-    #[arg(long, default_value_t = defaults().grid, value_parser = PossibleValuesParser::new(["chunk", "kept", "all"]).try_map(|s| s.parse::<Grid>()))]
+    #[arg(long, default_value_t = defaults().grid, value_parser = PossibleValuesParser::new(Grid::NAMES).try_map(|s| s.parse::<Grid>()))]
     pub grid: Grid,
     /// Sub-networks that archtree keeps per level; 1: a greedy descent.
     #[arg(long, value_name = "N", default_value_t = defaults().beam)]
@@ -141,18 +141,8 @@ pub struct ChoiceArgs {
     /// Networks at the budget that enter a race, at most.
     #[arg(long, value_name = "N", default_value_t = defaults().contenders)]
     pub contenders: usize,
-    /// Networks measured to calibrate the latency table.
-    #[arg(long, value_name = "N", default_value_t = defaults().calibration_networks)]
-    pub calibration_networks: usize,
-    /// Latency table to read and add to; the user's cache where not given.
-    #[arg(long, value_name = "FILE.sqlite")]
-    pub table: Option<PathBuf>,
-    /// Batch size the latency is meant for.
-    #[arg(long, value_name = "N", default_value_t = defaults().latency_batch)]
-    pub latency_batch: usize,
-    /// Seconds to wait for a device that is too noisy before giving up.
-    #[arg(long, value_name = "SECONDS", default_value_t = defaults().patience_s)]
-    pub patience: f64,
+    #[command(flatten)]
+    pub measuring: MeasuringArgs,
 }
 
 /// Fine-tuning.
@@ -185,11 +175,11 @@ pub struct TuningArgs {
     pub clip_norm: f32,
     /// auto: labels mixed with the dense network's outputs, those alone where the data have no labels; distill: those alone, labels
     /// are not looked at (neither to choose: by agreement with the dense network).
-    #[arg(long, default_value_t = defaults().loss, value_parser = PossibleValuesParser::new(["auto", "distill"]).try_map(|s| s.parse::<LossKind>()))]
+    #[arg(long, default_value_t = defaults().loss, value_parser = PossibleValuesParser::new(LossKind::NAMES).try_map(|s| s.parse::<LossKind>()))]
     pub loss: LossKind,
     /// Before fine-tuning, or instead with --epochs 0: bn: BatchNorm re-estimated; lsq: layers fitted to the dense network's by least
     /// squares, too, without data on drawn inputs; none.
-    #[arg(long, default_value_t = defaults().recover, value_parser = PossibleValuesParser::new(["none", "bn", "lsq"]).try_map(|s| s.parse::<Recover>()))]
+    #[arg(long, default_value_t = defaults().recover, value_parser = PossibleValuesParser::new(Recover::NAMES).try_map(|s| s.parse::<Recover>()))]
     pub recover: Recover,
     /// Training inputs that least squares are solved on; fewer where the network's values would not fit into memory.
     #[arg(long, value_name = "N", default_value_t = defaults().calibration_images)]
@@ -297,7 +287,7 @@ impl JobArgs {
             target: self.target.spec().to_string(),
             budget,
             tolerance: c.tolerance,
-            latency_batch: c.latency_batch,
+            latency_batch: c.measuring.latency_batch,
             method: c.method,
             solver: c.solver,
             criterion,
@@ -317,15 +307,15 @@ impl JobArgs {
             generations: c.generations,
             seeds: c.seeds,
             contenders: c.contenders,
-            calibration_networks: c.calibration_networks,
+            calibration_networks: c.measuring.calibration_networks,
             loss: t.loss,
             recover: t.recover,
             calibration_images: t.calibration_images,
             holdout: t.holdout,
             recipe,
             seed: self.seed,
-            table: c.table.clone(),
-            patience_s: c.patience,
+            table: c.measuring.table.clone(),
+            patience_s: c.measuring.patience,
             worker: Some(files::worker()?),
         })
     }

@@ -28,7 +28,7 @@ pub struct SchemeArgs {
     pub mapping: Option<PathBuf>,
     /// one-shot: remove, then train what is left; gradual: remove more and more while training; reweighted: a penalty presses units to
     /// zero first, and the rates of layers fall out (those given make the sum).
-    #[arg(long, default_value_t = defaults().training, value_parser = PossibleValuesParser::new(["one-shot", "gradual", "reweighted"]).try_map(|s| s.parse::<SchemeTraining>()))]
+    #[arg(long, default_value_t = defaults().training, value_parser = PossibleValuesParser::new(SchemeTraining::NAMES).try_map(|s| s.parse::<SchemeTraining>()))]
     pub scheme_training: SchemeTraining,
     /// Bring similar filters into the same block first; the next layers absorb the order.
     #[arg(long)]

@@ -2,10 +2,12 @@
 
 use std::path::Path;
 
+use latency::TargetSpec;
 use secateur::{PLAN_VERSION, Plan, SchemePlan};
 use serde::Serialize;
 
 use crate::arguments::{ApplyArgs, Shared};
+use crate::commands::size;
 use crate::failure::{Failure, Result};
 use crate::files::{load_model, must_be_new, shapes};
 use crate::numbers::{count, operations, percent, thousands};
@@ -49,8 +51,9 @@ pub fn run(a: &ApplyArgs, shared: &Shared) -> Result<()> {
     let dense = load_model(&a.model)?;
     let same_weights = secateur::file_hash(&a.model)? == plan.model_hash;
     let before = secateur::Analysis::new(dense.clone(), &shapes(1, &[]))?.costs();
-    let smaller = secateur::apply(dense, &plan)?;
+    let (smaller, checks) = secateur::apply(dense.clone(), &plan, &size::runtimes(&dense, &TargetSpec::engine()))?;
     smaller.save(&a.out)?;
+    let difference = checks.iter().map(|c| c.relative_difference).fold(0.0, f64::max);
     let after = secateur::Analysis::new(smaller, &shapes(1, &[]))?.costs();
     let (params_before, params_after) = (before.params, after.params);
     let (macs_before, macs_after) = (before.macs, after.macs);
@@ -68,6 +71,7 @@ pub fn run(a: &ApplyArgs, shared: &Shared) -> Result<()> {
         share(macs_after, macs_before),
         count(plan.cut.steps.len(), "step"),
     ))?;
+    output::say(&format!("computes what the network computes with these channels silenced: relative difference {difference:.1e}"))?;
     if !same_weights {
         output::say(&format!("the plan was made for other weights ({}); the channels it names were removed from these", plan.model))?;
     }

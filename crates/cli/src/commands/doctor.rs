@@ -60,7 +60,7 @@ pub fn run(a: &DoctorArgs, shared: &Shared) -> Result<()> {
     let ort = find_ort(&spec.options);
     let runtimes = vec![embedded("engine", &TargetSpec::engine()), embedded("tract", &TargetSpec::tract()), ort];
     let runtime = latency::runtime(&spec)?;
-    let model = a.model.as_ref().map(|path| files::model_bytes(path, &a.shapes)).transpose()?;
+    let model = files::model_bytes(a.model.as_slice(), &a.shapes)?.pop();
     let placement = model.as_ref().map(|m| runtime.placement(m)).transpose()?.flatten();
     if !shared.quiet {
         eprintln!("measuring a small model against itself on {spec}, {} …", count(a.trials as usize, "time"));

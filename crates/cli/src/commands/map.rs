@@ -34,29 +34,20 @@ pub fn run(a: &MapArgs, shared: &Shared) -> Result<()> {
             return Err(Failure::Stopped(text));
         }
         Err(e) => {
-            use secateur::Error as E;
-            files::forget_unstarted_run(&work);
-            // The same command would end the same way; another one is not to find this one's work in its way.
-            if matches!(e, E::Setting(_) | E::BelowFloor { .. } | E::AboveDense { .. } | E::BudgetNotReached { .. }) {
-                forget(&work)?;
+            files::forget_useless_run(&work, &e)?;
+            // Another budget is another mapping, for which this one's work is in the way.
+            if matches!(e, secateur::Error::BudgetNotReached { .. }) {
+                files::forget_run(&work)?;
             }
             return Err(e.into());
         }
     };
     graph::write_atomically(&a.out, report.toml().as_bytes())?;
-    forget(&work)?;
+    files::forget_run(&work)?;
     if shared.json {
         return output::json("map", Body { out: &a.out, mapping: &report });
     }
     output::say(&text(&report, &a.out))
-}
-
-/// Removes the work of a mapping that is done with.
-fn forget(work: &Path) -> Result<()> {
-    if !work.join("journal.sqlite").exists() {
-        return Ok(());
-    }
-    std::fs::remove_dir_all(work).map_err(|e| Failure::at(work, format!("the work of this mapping cannot be removed: {e}")))
 }
 
 /// Where a mapping is worked on: a folder beside the file.

@@ -1,6 +1,6 @@
 //! `measure`: networks against each other, interleaved.
 
-use latency::{Comparison, Measurement, ModelBytes, PairComparison, Protocol, Verdict};
+use latency::{Comparison, Measurement, PairComparison, Protocol, Verdict};
 use serde::Serialize;
 
 use crate::arguments::{MeasureArgs, Shared};
@@ -42,12 +42,7 @@ struct Row<'a> {
 /// The runtime refuses a model, or the noise leaves a comparison open.
 pub fn run(a: &MeasureArgs, shared: &Shared) -> Result<()> {
     let spec = a.target.spec();
-    let models: Vec<ModelBytes> = a.models.iter().map(|path| files::model_bytes(path, &a.shapes)).collect::<Result<_>>()?;
-    for shape in &a.shapes.shape {
-        if !models.iter().any(|m| m.inputs.iter().any(|i| i.name == shape.0)) {
-            return Err(Failure::Usage(format!("--shape {}=…: no model given has an input of this name", shape.0)));
-        }
-    }
+    let models = files::model_bytes(&a.models, &a.shapes)?;
     let protocol = Protocol { precision: a.precision, time_limit_s: a.time_limit, ..Protocol::confirm() };
     protocol.check().map_err(|e| Failure::Usage(e.to_string()))?;
     let runtime = latency::runtime(&spec)?;

@@ -1,5 +1,7 @@
 //! `pareto`: what accuracy the network keeps at which latency.
 
+use std::path::Path;
+
 use serde::Serialize;
 
 use crate::arguments::{ParetoArgs, Shared};
@@ -10,7 +12,7 @@ use crate::{files, interrupt, output};
 
 #[derive(Serialize)]
 struct Body<'a> {
-    out: &'a std::path::Path,
+    out: &'a Path,
     front: &'a secateur::Front,
 }
 
@@ -23,9 +25,25 @@ pub fn run(a: &ParetoArgs, shared: &Shared) -> Result<()> {
     files::load_model(&settings.model)?;
     interrupt::watch()?;
     let out = &a.job.out;
-    let front = secateur::pareto(settings, to, a.budgets as usize, out, &mut Progress::new(shared.quiet).without_outlook())?;
+    let existed = out.exists();
+    match secateur::pareto(settings, to, a.budgets as usize, out, &mut Progress::new(shared.quiet).without_outlook()) {
+        Ok(front) => print("pareto", &front, out, shared),
+        Err(e) => {
+            if !existed {
+                files::forget_useless_run(out, &e)?;
+            }
+            Err(e.into())
+        }
+    }
+}
+
+/// The front that `command` found, in `out`.
+///
+/// # Errors
+/// Standard output is closed.
+pub fn print(command: &str, front: &secateur::Front, out: &Path, shared: &Shared) -> Result<()> {
     if shared.json {
-        return output::json("pareto", Body { out, front: &front });
+        return output::json(command, Body { out, front });
     }
     let row = |p: &secateur::FrontPoint| {
         vec![

@@ -90,7 +90,7 @@ pub fn run(a: &ProfileArgs, shared: &Shared) -> Result<()> {
     let result = secateur::profile(settings, &scratch.path().join("run"), wanted, &mut progress);
     let Profile { table, dense_s, mut staircases } = match result {
         Err(secateur::Error::Interrupted { .. }) => {
-            return Err(Failure::Other(format!(
+            return Err(Failure::Stopped(format!(
                 "stopped; what was measured is kept in {}: the same command goes on from there",
                 path.display()
             )));

@@ -1,7 +1,7 @@
 //! `prune` and `resume`.
 
 use crate::arguments::{PruneArgs, ResumeArgs, Shared};
-use crate::commands::{report, schemes, size};
+use crate::commands::{pareto, report, schemes, size};
 use crate::failure::Result;
 use crate::progress::Progress;
 use crate::{files, interrupt};
@@ -27,7 +27,7 @@ pub fn run(a: &PruneArgs, shared: &Shared) -> Result<()> {
         Ok(r) => report::print("prune", &r, &a.job.out, None, shared),
         Err(e) => {
             if !existed {
-                files::forget_unstarted_run(&a.job.out);
+                files::forget_useless_run(&a.job.out, &e)?;
             }
             Err(e.into())
         }
@@ -43,6 +43,10 @@ pub fn resume(a: &ResumeArgs, shared: &Shared) -> Result<()> {
     if secateur::is_scheme_run(&a.dir) {
         let r = secateur::resume_schemes(&a.dir, Some(files::worker()?), &mut Progress::new(shared.quiet))?;
         return schemes::print("resume", &r, &a.dir, shared);
+    }
+    if secateur::is_pareto_run(&a.dir) {
+        let front = secateur::resume_pareto(&a.dir, Some(files::worker()?), &mut Progress::new(shared.quiet).without_outlook())?;
+        return pareto::print("resume", &front, &a.dir, shared);
     }
     let r = secateur::resume(&a.dir, Some(files::worker()?), &mut Progress::new(shared.quiet))?;
     report::print("resume", &r, &a.dir, None, shared)

@@ -30,7 +30,7 @@ pub fn run(settings: Settings, job: SchemeJob, out: &Path, shared: &Shared) -> R
         Ok(r) => print("prune", &r, out, shared),
         Err(e) => {
             if !existed {
-                files::forget_unstarted_run(out);
+                files::forget_useless_run(out, &e)?;
             }
             Err(e.into())
         }

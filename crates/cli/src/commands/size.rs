@@ -2,8 +2,9 @@
 
 use std::path::{Path, PathBuf};
 
+use graph::Model;
 use latency::{Runtime, TargetKind, TargetSpec};
-use secateur::{Recover, Run, Scope, Settings, SizeBudget, SizeReport, prune_to_size};
+use secateur::{Recover, Run, Scope, Settings, SizeBudget, SizeReport, prune_to_size, write_json};
 use serde::Serialize;
 
 use crate::arguments::{PruneArgs, Shared};
@@ -31,32 +32,39 @@ pub fn run(a: &PruneArgs, budget: SizeBudget, shared: &Shared) -> Result<()> {
                 .into(),
         ));
     }
+    Run::must_be_free(&a.job.out)?;
     let model = load_model(&a.job.model)?;
-    let target = a.job.target.spec();
-    let others = [TargetSpec::tract(), TargetSpec::ort()];
-    let mut wanted: Vec<&TargetSpec> = std::iter::once(&target).chain(others.iter().filter(|o| o.kind != target.kind)).collect();
-    // The engine packs a copy of the weights: for what is too large to be stored in one file, it comes last.
-    wanted.sort_by_key(|t| model.has_external_data() && t.kind == TargetKind::Engine);
-    // A runtime that is not installed is no error as long as another can check the result.
-    let runtimes: Vec<Box<dyn Runtime>> = wanted.into_iter().filter_map(|t| latency::runtime(t).ok()).collect();
+    let runtimes = runtimes(&model, &a.job.target.spec());
     let settings = a.job.unchecked(Settings::default().budget, a.job.choice.criterion)?;
-    let shapes = shapes(a.job.choice.latency_batch, &a.shape);
+    let shapes = shapes(a.job.choice.measuring.latency_batch, &a.shape);
     let dense = (settings.recover != Recover::None).then(|| model.clone());
     let mut cut = prune_to_size(model, budget, &shapes, Scope::but(&a.job.choice.keep), &runtimes)?;
     if let Some(dense) = dense {
         cut.recover(&dense, &shapes, &settings)?;
     }
     let report = cut.report;
-    let run = Run::create(&a.job.out)?;
-    let written = run.write_model("pruned.onnx", &cut.model)?;
+    let out = &a.job.out;
+    std::fs::create_dir_all(out).map_err(|e| Failure::at(out, format!("it cannot be made: {e}")))?;
+    let written = out.join("pruned.onnx");
+    cut.model.save(&written)?;
     if a.write_twin {
-        run.write_model("twin.onnx", &cut.twin)?;
+        cut.twin.save(out.join("twin.onnx"))?;
     }
-    run.write_json("size.json", &report)?;
+    write_json(&out.join("size.json"), &report)?;
     if shared.json {
         return output::json("prune", Body { directory: &a.job.out, model: written, report: &report });
     }
     output::say(&text(&report, &written))
+}
+
+/// The runtimes that may check what is made of `model`, `target` first. One that is not installed is no error as long as another
+/// can.
+pub fn runtimes(model: &Model, target: &TargetSpec) -> Vec<Box<dyn Runtime>> {
+    let others = [TargetSpec::tract(), TargetSpec::ort()];
+    let mut wanted: Vec<&TargetSpec> = std::iter::once(target).chain(others.iter().filter(|o| o.kind != target.kind)).collect();
+    // The engine packs a copy of the weights: for what is too large to be stored in one file, it comes last.
+    wanted.sort_by_key(|t| model.has_external_data() && t.kind == TargetKind::Engine);
+    wanted.into_iter().filter_map(|t| latency::runtime(t).ok()).collect()
 }
 
 fn text(r: &SizeReport, model: &Path) -> String {

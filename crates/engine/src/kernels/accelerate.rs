@@ -17,6 +17,8 @@ pub(crate) fn accelerate<R>(isa: Isa, f: impl FnOnce() -> R) -> R {
             f()
         }
         if isa == Isa::Avx512
+            && is_x86_feature_detected!("avx512f")
+            && is_x86_feature_detected!("fma")
             && is_x86_feature_detected!("avx512vl")
             && is_x86_feature_detected!("avx512dq")
             && is_x86_feature_detected!("avx512bw")

@@ -51,9 +51,9 @@ pub(crate) trait Lanes: Copy {
     }
     /// Lane by lane.
     unsafe fn add(self, o: Self) -> Self;
-    /// Lane by lane.
+    /// Lane by lane; a NaN of `o` stays one, one of `self` need not.
     unsafe fn max(self, o: Self) -> Self;
-    /// Lane by lane.
+    /// Lane by lane; a NaN of `o` stays one, one of `self` need not.
     unsafe fn min(self, o: Self) -> Self;
     /// The bits that both have, lane by lane.
     unsafe fn and(self, o: Self) -> Self;

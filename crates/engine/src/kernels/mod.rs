@@ -1,7 +1,8 @@
 //! The only place with `unsafe` code.
 //!
-//! Its boundary is [`Convolution`]: `new` checks every access the kernels will make against the lengths of the buffers, `run` checks
-//! the lengths. [`Buffer`] is aligned memory, [`accelerate`] compiles plain loops for the CPU's instruction set.
+//! Its boundaries are [`Convolution`], [`PlanarConvolution`] and [`Pair`]: `new` checks every access the kernels will make against the
+//! lengths of the buffers, `run` checks the lengths. [`Buffer`] is aligned memory, [`Team`] the threads, [`accelerate`] compiles plain
+//! loops for the CPU's instruction set, [`planes_to_blocks`] and [`blocks_to_planes`] check what they are given.
 #![allow(unsafe_code)]
 
 mod accelerate;

@@ -185,7 +185,7 @@ impl Pair {
                 // SAFETY: `new` of both checked every access within the whole of their views. What lies between is a part of that view,
                 // shifted: group `g` touches planes `g·blocks..(g + 1)·blocks` of it alone, which are the first `blocks` planes of
                 // `middle`, and those it has; that rows lie before their place in a plane, by no more than those before them take up, keeps
-                // them in it. The caller vouches for the other buffers.
+                // them in it. `shifted` itself may lie before `middle`, which kernels allow. The caller vouches for the other buffers.
                 unsafe {
                     self.first.run_tiles(a..turn.first, Groups { first: g as u32, last: g as u32 + 1 }, input, shifted);
                     let these = Groups { first: (g * blocks) as u32, last: ((g + 1) * blocks) as u32 };

@@ -199,11 +199,12 @@ unsafe fn strip<L: Lanes, const F: usize, const P: usize>(
                 let (zero, slope) = (L::splat(0.0), L::splat(call.slope));
                 for f in 0..F {
                     for p in 0..P {
-                        sums[f][p] = slope.mul_add(sums[f][p].min(zero), sums[f][p].max(zero));
+                        // In this order of operands a NaN stays one.
+                        sums[f][p] = slope.mul_add(zero.min(sums[f][p]), zero.max(sums[f][p]));
                     }
                 }
             }
-            // In this order of operands a NaN stays one.
+            // Here, too.
             let (low, high) = (L::splat(call.low), L::splat(call.high));
             for f in 0..F {
                 for p in 0..P {

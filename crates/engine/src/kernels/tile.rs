@@ -83,12 +83,13 @@ unsafe fn survivor<L: Lanes, const FB: usize, const TH: usize, const TW: usize, 
     at: usize,
     weights: *const f32,
 ) {
-    // SAFETY: all accesses are those that the caller vouches for.
+    // SAFETY: all accesses are those that the caller vouches for. A row's pointer may lie outside of its buffer, so the way from it to
+    // an element wraps.
     unsafe {
         if L::THREES && !VECTOR && FB == 2 && TH * TW == 3 {
             let mut x = [L::splat(0.0); 3];
             for i in 0..3 {
-                x[i] = L::splat_at(rows[i / TW].byte_add(at).add(i % TW * step));
+                x[i] = L::splat_at(rows[i / TW].wrapping_byte_add(at).add(i % TW * step));
             }
             for f in 0..FB {
                 if let Some(three) = sums[f].as_flattened_mut().first_chunk_mut() {
@@ -103,7 +104,7 @@ unsafe fn survivor<L: Lanes, const FB: usize, const TH: usize, const TW: usize, 
         }
         for r in 0..TH {
             for c in 0..TW {
-                let p = rows[r].byte_add(at).add(c * step);
+                let p = rows[r].wrapping_byte_add(at).add(c * step);
                 let x = if VECTOR { L::load(p) } else { L::splat_at(p) };
                 for f in 0..FB {
                     if VECTOR {
@@ -122,7 +123,8 @@ unsafe fn survivor<L: Lanes, const FB: usize, const TH: usize, const TW: usize, 
 ///
 /// `input` is the element that offset 0 of the tile's first pixel means, `output` its first pixel in filter block 0, `residual` what is
 /// added before the activation (the output's geometry up to two pitches; null for none). `next` are weights wanted after these; they
-/// are asked for meanwhile and may lie anywhere.
+/// are asked for meanwhile and may lie anywhere. So may `input` and `output` themselves, where buffers hold a part of the planes only:
+/// what is read and written counts.
 ///
 /// # Safety
 /// The CPU has the instruction set of `L`. For every survivor of the range and every pixel of the tile the input element (16 with
@@ -138,7 +140,8 @@ pub(crate) unsafe fn tile<L: Lanes, const FB: usize, const TH: usize, const TW: 
     next: *const f32,
 ) {
     let step = if STEP == 0 { call.input_step } else { STEP };
-    // SAFETY: all accesses below are those that the caller vouches for.
+    // SAFETY: all accesses below are those that the caller vouches for. `input` and `output` may lie outside of their buffers, so the
+    // way from them to the first element of a row or block wraps.
     unsafe {
         let mut rows = [input; TH];
         for (r, row) in rows.iter_mut().enumerate() {
@@ -150,7 +153,7 @@ pub(crate) unsafe fn tile<L: Lanes, const FB: usize, const TH: usize, const TW: 
             let mut sums = [[[L::splat(0.0); TW]; TH]; FB];
             for f in 0..FB {
                 if call.bias.is_null() {
-                    let from = output.add((group * FB + f) * call.output_block);
+                    let from = output.wrapping_add((group * FB + f) * call.output_block);
                     for r in 0..TH {
                         for c in 0..TW {
                             sums[f][r][c] = L::load(from.add(r * call.output_row + 16 * c));
@@ -182,7 +185,7 @@ pub(crate) unsafe fn tile<L: Lanes, const FB: usize, const TH: usize, const TW: 
             }
             for f in 0..FB {
                 let block = group * FB + f;
-                let out = output.add(block * call.output_block);
+                let out = output.wrapping_add(block * call.output_block);
                 if !residual.is_null() {
                     let from = residual.add(block * call.residual_block);
                     for r in 0..TH {
@@ -196,11 +199,12 @@ pub(crate) unsafe fn tile<L: Lanes, const FB: usize, const TH: usize, const TW: 
                     for r in 0..TH {
                         for c in 0..TW {
                             let v = sums[f][r][c];
-                            sums[f][r][c] = slope.mul_add(v.min(zero), v.max(zero));
+                            // In this order of operands a NaN stays one.
+                            sums[f][r][c] = slope.mul_add(zero.min(v), zero.max(v));
                         }
                     }
                 }
-                // In this order of operands a NaN stays one.
+                // Here, too.
                 let (low, high) = (L::splat(call.low), L::splat(call.high));
                 for r in 0..TH {
                     for c in 0..TW {

@@ -51,9 +51,10 @@ unsafe fn pixel<L: Lanes>(call: &Layer, input: *const f32, output: *mut f32, res
                 v = v.add(L::load(residual.add(group * call.residual_block)));
             }
             if call.slope != 1.0 {
-                v = L::splat(call.slope).mul_add(v.min(L::splat(0.0)), v.max(L::splat(0.0)));
+                // In this order of operands a NaN stays one.
+                v = L::splat(call.slope).mul_add(L::splat(0.0).min(v), L::splat(0.0).max(v));
             }
-            // In this order a NaN stays one.
+            // Here, too.
             v = L::splat(call.high).min(L::splat(call.low).max(v));
             v.store(output.add(group * call.output_block));
         }

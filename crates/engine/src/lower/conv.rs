@@ -67,12 +67,12 @@ impl Lowering<'_> {
         let i = self.inference(node);
         let amounts = op.amounts(&i, self.shape(node, 0)?.len()).ok()??;
         let positive = amounts.iter().all(|&(a, b)| a >= 0 && b >= 0);
-        if op.fill(&i) != Some(0.0) || !positive || amounts[..2] != [(0, 0), (0, 0)] {
+        if op.fill(&i) != Some(0.0) || !positive {
             return None;
         }
-        match amounts[2..] {
-            [(left, _)] => Some((0, left as usize)),
-            [(top, _), (left, _)] => Some((top as usize, left as usize)),
+        match amounts[..] {
+            [(0, 0), (0, 0), (left, _)] => Some((0, left as usize)),
+            [(0, 0), (0, 0), (top, _), (left, _)] => Some((top as usize, left as usize)),
             _ => None,
         }
     }

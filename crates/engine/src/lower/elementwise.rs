@@ -1,13 +1,13 @@
 //! Element-wise operators that nothing was fused with, and standalone normalisation.
 
-use graph::Node;
 use graph::ops::{Binary, Op, Unary};
+use graph::{Node, ValueId};
 
 use super::Lowering;
 use crate::error::Result;
 use crate::kernels::Clamp;
 use crate::layout::Extent;
-use crate::network::Operation;
+use crate::network::{Operation, TensorId};
 use crate::ops::{Arithmetic, Function};
 
 impl Lowering<'_> {
@@ -42,7 +42,7 @@ impl Lowering<'_> {
     }
 
     /// The bounds that alone read the result of `node`, and where the fused result is.
-    fn activation_after(&mut self, node: &Node) -> (Clamp, Option<graph::ValueId>, Vec<String>) {
+    fn activation_after(&mut self, node: &Node) -> (Clamp, Option<ValueId>, Vec<String>) {
         let mut operators = vec![node.op.name().to_owned()];
         let Some(v) = node.output(0) else { return (Clamp::NONE, None, operators) };
         if let Some(n) = self.only_reader(v)
@@ -94,12 +94,34 @@ impl Lowering<'_> {
         } else {
             return self.unsupported(node, format!("operands of {ea:?} and {ec:?} spread in a way that there is no kernel for"));
         };
-        let inputs = vec![self.tensor(order[0])?, self.tensor(order[1])?];
+        let extent = |v: ValueId| if v == a { ea } else { ec };
+        let inputs = vec![self.spread(node, order[0], extent(order[0]))?, self.spread(node, order[1], extent(order[1]))?];
         let (clamp, end, operators) = self.activation_after(node);
         let Some(end) = end else { return Ok(()) };
         let output = self.define(end)?;
         self.push(node.name.clone(), operators, Operation::Binary { function, clamp }, inputs, output);
         Ok(())
+    }
+
+    /// The activation of `v`, an operand of `node`, with its elements counted in the axes of `extent`, to which it spreads.
+    fn spread(&mut self, node: &Node, v: ValueId, extent: Extent) -> Result<TensorId> {
+        let known = self.tensors.get(&v).copied();
+        if let Some(t) = known.filter(|&t| self.network.extent(t) == extent) {
+            return Ok(t);
+        }
+        let (inputs, operation) = match self.facts.constant(v).filter(|_| known.is_none()).and_then(|c| c.to_f32()) {
+            Some(values) => (vec![], Operation::Constant(values)),
+            None => {
+                let t = self.tensor(v)?;
+                if self.network.extent(t) == extent {
+                    return Ok(t);
+                }
+                (vec![t], Operation::Move { source: (0..extent.len() as u32).map(Some).collect(), fill: 0.0 })
+            }
+        };
+        let output = self.network.tensor(extent);
+        self.push(node.name.clone(), vec![], operation, inputs, output);
+        Ok(output)
     }
 
     pub(super) fn softmax(&mut self, node: &Node, op: &graph::ops::Softmax) -> Result<()> {

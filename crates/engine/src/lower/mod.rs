@@ -10,7 +10,7 @@ use std::collections::{HashMap, HashSet};
 
 use graph::ops::{Binary, Op, Unary};
 use graph::proto::tensor_proto::DataType;
-use graph::{Facts, Graph, Inference, InputShapes, Model, Node, NodeId, Tensor, ValueId};
+use graph::{Fact, Facts, Graph, Inference, InputShapes, Model, Node, NodeId, Tensor, ValueId};
 
 use crate::error::{Error, Result};
 use crate::layout::Extent;
@@ -38,7 +38,8 @@ pub(crate) fn lower(model: &Model, shapes: &InputShapes) -> Result<Network> {
     Ok(l.network)
 }
 
-/// The nodes that [`lower`] would refuse if the results of those before them were there all the same.
+/// The nodes that [`lower`] would refuse if the results of those before them were there all the same. Large external tensors are not
+/// read for that: layers with such weights are among them, though [`lower`] takes the data in.
 pub(crate) fn refused(model: &Model, shapes: &InputShapes) -> Result<Vec<(NodeId, Error)>> {
     let graph = Graph::new(model)?;
     let facts = Facts::infer(model, &graph, shapes)?;
@@ -134,6 +135,11 @@ impl<'a> Lowering<'a> {
         let read = |v: &ValueId| self.graph.value(*v).is_output || !self.graph.value(*v).consumers.is_empty();
         if node.outputs.iter().skip(1).flatten().any(read) && !matches!(node.op, Op::Split(_)) {
             return self.unsupported(node, "more than one of its outputs is read");
+        }
+        // Kernels and moves take it that there is something to compute.
+        let empty = |v: &ValueId| self.facts.get(*v).is_some_and(Fact::is_empty);
+        if node.input(0).iter().chain(node.outputs.iter().flatten()).any(empty) {
+            return self.unsupported(node, "its operand or its result has no elements");
         }
         match &node.op {
             Op::Conv(op) => self.conv(node, op),

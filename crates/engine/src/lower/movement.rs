@@ -8,15 +8,13 @@ use crate::error::Result;
 use crate::network::{Operation, TensorId};
 
 impl Lowering<'_> {
-    /// A step that moves elements; moves of moves that nobody else reads become one.
+    /// A step that moves elements. A move of a move reads what that one reads; where nobody else wants its result, it is dead.
     fn moved(&mut self, node: &Node, from: TensorId, value: ValueId, source: Vec<Option<u32>>, fill: f32) -> Result<()> {
         let mut operators = vec![node.op.name().to_owned()];
-        let single = node.input(0).is_some_and(|v| self.only_reader(v).is_some());
-        let before = self.network.steps.iter().rposition(|s| s.output == from);
+        let before = self.network.steps.iter().rfind(|s| s.output == from);
         let (mut source, mut input, mut fill) = (source, from, fill);
-        if single
-            && let Some(at) = before
-            && let Operation::Move { source: inner, fill: inner_fill } = &self.network.steps[at].operation
+        if let Some(step) = before
+            && let Operation::Move { source: inner, fill: inner_fill } = &step.operation
         {
             let fills = source.iter().any(Option::is_none);
             let inner_fills = inner.iter().any(Option::is_none);
@@ -25,9 +23,8 @@ impl Lowering<'_> {
                     fill = *inner_fill;
                 }
                 source = source.into_iter().map(|s| s.and_then(|i| inner[i as usize])).collect();
-                let step = self.network.steps.remove(at);
                 input = step.inputs[0];
-                operators.splice(0..0, step.operators);
+                operators.splice(0..0, step.operators.iter().cloned());
             }
         }
         let output = self.define(value)?;
@@ -90,14 +87,20 @@ impl Lowering<'_> {
 
     pub(super) fn split(&mut self, node: &Node, op: &Split) -> Result<()> {
         let Some(shape) = self.shape(node, 0) else { return self.unsupported(node, "the shape of its operand is not known") };
+        let given = self.inference(node).ints(1);
+        if node.input(1).is_some() && given.is_none() {
+            return self.unsupported(node, "its parts are computed");
+        }
         let axis = if op.axis < 0 { op.axis + shape.len() as i64 } else { op.axis } as usize;
         let mut start = 0;
-        for &v in node.outputs.iter().flatten() {
-            let size = self.facts.need_shape(self.graph, v)?[axis];
+        // A part that is left out takes its place on the axis all the same.
+        for (v, size) in node.outputs.iter().zip(op.parts(shape[axis], given, node.outputs.len())) {
             let kept: Vec<Vec<Option<usize>>> = (0..shape.len())
                 .map(|d| if d == axis { (start..start + size).map(Some).collect() } else { (0..shape[d]).map(Some).collect() })
                 .collect();
-            self.selected(node, v, &kept, 0.0)?;
+            if let Some(v) = *v {
+                self.selected(node, v, &kept, 0.0)?;
+            }
             start += size;
         }
         Ok(())

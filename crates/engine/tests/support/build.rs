@@ -67,16 +67,22 @@ impl Builder {
     }
 
     pub fn node(&mut self, op: &str, inputs: &[&str], attributes: Vec<AttributeProto>) -> String {
+        self.nodes(op, inputs, attributes, 1).remove(0)
+    }
+
+    /// A node of several results.
+    pub fn nodes(&mut self, op: &str, inputs: &[&str], attributes: Vec<AttributeProto>, results: usize) -> Vec<String> {
         let name = self.fresh(&op.to_lowercase());
+        let output: Vec<String> = (0..results).map(|k| if k == 0 { name.clone() } else { format!("{name}.{k}") }).collect();
         self.model.graph_proto_mut().node.push(NodeProto {
-            name: Some(name.clone()),
+            name: Some(name),
             op_type: Some(op.into()),
             input: inputs.iter().map(|i| (*i).to_owned()).collect(),
-            output: vec![name.clone()],
+            output: output.clone(),
             attribute: attributes,
             ..Default::default()
         });
-        name
+        output
     }
 
     /// A convolution; `zeros` of 16 units of `block` filters × 1 channel × 1 position are zero.
@@ -114,6 +120,14 @@ impl Builder {
             &inputs,
             vec![ints("kernel_shape", &[k, k]), ints("strides", &[s, s]), ints("pads", &[p; 4]), int("group", group as i64)],
         )
+    }
+
+    /// A convolution over rows and columns or a sequence, of odd kernels with `dilation`, that keeps the size.
+    pub fn dilated(&mut self, x: &str, filters: usize, kernel: &[usize], dilation: usize) -> String {
+        let shape = [&[filters, self.shape(x)[1]][..], kernel].concat();
+        let w = self.tensor(&shape, 0.0, (3.0 / shape[1..].iter().product::<usize>() as f32).sqrt());
+        let pads: Vec<i64> = kernel.iter().chain(kernel).map(|k| (dilation * (k - 1) / 2) as i64).collect();
+        self.node("Conv", &[x, &w], vec![ints("dilations", &vec![dilation as i64; kernel.len()]), ints("pads", &pads)])
     }
 
     pub fn normalization(&mut self, x: &str) -> String {

@@ -50,7 +50,8 @@ fn head(b: &mut Builder, mut x: String) {
         x = b.node("Add", &[&c, &x], vec![]);
     }
     if b.random.one_in(2) {
-        x = b.node("Softmax", &[&x], vec![int("axis", 1)]);
+        let kind = b.random.pick(&["Softmax", "LogSoftmax"]);
+        x = b.node(kind, &[&x], vec![int("axis", 1)]);
     }
     b.output(&x);
 }
@@ -79,13 +80,39 @@ fn layer(b: &mut Builder, x: &str, filters: usize, k: usize, stride: usize, grou
     if b.random.one_in(2) { b.normalization(&y) } else { y }
 }
 
+/// Rows and columns changed.
+fn turned(b: &mut Builder, x: &str) -> String {
+    b.node("Transpose", &[x], vec![ints("perm", &[0, 1, 3, 2])])
+}
+
+/// Cut in two along an axis; both parts are read, or only one.
+fn split(b: &mut Builder, x: &str) -> String {
+    let x = if b.random.one_in(2) { turned(b, x) } else { x.to_owned() };
+    let shape = b.shape(&x);
+    let axis = 1 + b.random.below(3);
+    if shape[axis] < 2 {
+        return x;
+    }
+    let first = 1 + b.random.below(shape[axis] - 1);
+    let sizes = b.stored(&Tensor::vec_i64(vec![first as i64, (shape[axis] - first) as i64]));
+    let parts = b.nodes("Split", &[&x, &sizes], vec![int("axis", axis as i64)], 2);
+    match b.random.below(4) {
+        k @ 0..2 => parts[k].clone(),
+        2 => {
+            let y = activation(b, &parts[1]);
+            b.node("Concat", &[&y, &parts[0]], vec![int("axis", axis as i64)])
+        }
+        _ => b.node("Concat", &[&parts[1], &parts[0], &x], vec![int("axis", axis as i64)]),
+    }
+}
+
 fn block(b: &mut Builder, x: &str, values: &[String]) -> String {
     let shape = b.shape(x);
     let (c, h, w) = (shape[1], shape[2], shape[3]);
     let filters = b.random.pick(&[4, 16, 16, 24, 32, 48]);
     let k = b.random.pick(&[1, 3, 3, 5]);
     let stride = if h > 2 && w > 2 { b.random.pick(&[1, 1, 2, 3]) } else { 1 };
-    match b.random.below(14) {
+    match b.random.below(22) {
         // Depthwise.
         0 => {
             let y = layer(b, x, c, 3, stride, c);
@@ -161,8 +188,93 @@ fn block(b: &mut Builder, x: &str, values: &[String]) -> String {
             b.node("Resize", &[x, "", &scales], a)
         }
         12 => {
-            let y = b.node("Transpose", &[x], vec![ints("perm", &[0, 1, 3, 2])]);
+            let y = turned(b, x);
             activation(b, &y)
+        }
+        // A sequence of all pixels, and back.
+        13 => {
+            let to = b.stored(&Tensor::vec_i64(vec![0, 0, -1]));
+            let mut y = b.node("Reshape", &[x, &to], vec![]);
+            let dilation = 1 + b.random.below(3);
+            y = b.dilated(&y, filters, &[3], dilation);
+            if b.random.one_in(2) {
+                y = b.node("MaxPool", &[&y], vec![ints("kernel_shape", &[3]), ints("pads", &[1, 1])]);
+            }
+            let back = b.stored(&Tensor::vec_i64(vec![0, filters as i64, h as i64, w as i64]));
+            let y = b.node("Reshape", &[&y, &back], vec![]);
+            activation(b, &y)
+        }
+        14 => {
+            let (kernel, dilation) = (b.random.pick(&[[3, 3], [3, 1], [1, 5]]), 1 + b.random.below(3));
+            let y = b.dilated(x, filters, &kernel, dilation);
+            activation(b, &y)
+        }
+        15 => split(b, x),
+        // A move that is read itself, and under another name.
+        16 => {
+            let y = turned(b, x);
+            let same = match b.random.below(3) {
+                0 => b.node("Identity", &[&y], vec![]),
+                1 => b.node("Dropout", &[&y], vec![]),
+                _ => {
+                    let to = b.stored(&Tensor::vec_i64(vec![0, 0, 0, 0]));
+                    b.node("Reshape", &[&y, &to], vec![])
+                }
+            };
+            let parts = [vec![0], vec![1], vec![1]].map(|v| b.stored(&Tensor::vec_i64(v)));
+            let first = b.node("Slice", &[&same, &parts[0], &parts[1], &parts[2]], vec![]);
+            b.node("Concat", &[&y, &first], vec![int("axis", 1)])
+        }
+        // Padding of all kinds, read by a convolution and by something else.
+        17 => {
+            let x = if b.random.one_in(2) { turned(b, x) } else { x.to_owned() };
+            let mode = b.random.pick(&["constant", "constant", "reflect", "edge"]);
+            let most = if mode == "reflect" { h.min(w).min(3) } else { 3 };
+            let [t, l, u, r] = [(); 4].map(|()| b.random.below(most) as i64);
+            let pads = b.stored(&Tensor::vec_i64(vec![0, 0, t, l, 0, 0, u, r]));
+            let fill = b.random.pick(&[0.0, 0.75]);
+            let fill = b.stored(&Tensor::f32([], vec![fill]));
+            let y = b.node("Pad", &[&x, &pads, &fill], vec![text("mode", mode)]);
+            let z = layer(b, &y, filters, k, 1, 1);
+            if b.random.one_in(2) { b.node("Concat", &[&y, &z], vec![int("axis", 1)]) } else { z }
+        }
+        // The larger and the smaller of two; of an activation and numbers of lower rank.
+        18 => {
+            let kind = b.random.pick(&["Max", "Min"]);
+            let y = layer(b, x, filters, 3, 1, 1);
+            let other = match b.random.below(3) {
+                0 => b.stored(&Tensor::f32([], vec![0.25])),
+                1 => b.tensor(&[filters, 1, 1], 0.0, 0.5),
+                _ => layer(b, x, filters, 1, 1, 1),
+            };
+            let operands = if b.random.one_in(2) { [&y, &other] } else { [&other, &y] };
+            b.node(kind, &[operands[0], operands[1]], vec![])
+        }
+        // An operand of lower rank, stored or computed, against a single channel.
+        19 => {
+            let y = layer(b, x, 1, 3, 1, 1);
+            let other = if b.random.one_in(2) {
+                b.tensor(&[1, h, w], 1.0, 0.5)
+            } else {
+                let z = layer(b, x, 1, 1, 1, 1);
+                let axes = b.stored(&Tensor::vec_i64(vec![1]));
+                b.node("Squeeze", &[&z, &axes], vec![])
+            };
+            let kind = b.random.pick(&["Add", "Sub", "Mul", "Max"]);
+            let operands = if b.random.one_in(2) { [&y, &other] } else { [&other, &y] };
+            let y = b.node(kind, &[operands[0], operands[1]], vec![]);
+            activation(b, &y)
+        }
+        // All pixels to one, against every pixel.
+        20 => {
+            let spatial = || vec![ints("axes", &[2, 3])];
+            let y = match b.random.below(3) {
+                0 => b.node("GlobalMaxPool", &[x], vec![]),
+                1 => b.node("ReduceMean", &[x], spatial()),
+                _ => b.node("ReduceMax", &[x], spatial()),
+            };
+            let kind = b.random.pick(&["Add", "Sub", "Mul"]);
+            b.node(kind, &[x, &y], vec![])
         }
         _ => {
             let y = layer(b, x, filters, k, stride, 1);

@@ -47,14 +47,15 @@ pub fn run(model: &Model, inputs: &[(String, Vec<f32>)]) -> Vec<Array> {
         values.insert(*v, Array { shape: facts.shape(*v).unwrap().to_vec(), values: given.1.clone() });
     }
     for node in &graph.nodes {
-        let out = node.output(0).unwrap();
-        let shape = facts.shape(out).unwrap();
         let operands: Vec<Option<Array>> = node.inputs.iter().map(|v| v.and_then(|v| value(v, &facts, &values))).collect();
         let known = node.inputs.iter().map(|v| v.and_then(|v| facts.get(v))).collect();
         let inference = Inference { model, node, inputs: known };
-        let result = compute(node, &inference, &operands, shape);
-        assert_eq!(result.len(), shape.iter().product::<usize>());
-        values.insert(out, Array { shape: shape.to_vec(), values: result });
+        for (slot, out) in node.outputs.iter().enumerate().filter_map(|(slot, v)| Some((slot, (*v)?))) {
+            let shape = facts.shape(out).unwrap();
+            let result = compute(node, slot, &inference, &operands, shape);
+            assert_eq!(result.len(), shape.iter().product::<usize>());
+            values.insert(out, Array { shape: shape.to_vec(), values: result });
+        }
     }
     graph.outputs.iter().map(|v| values[v].clone()).collect()
 }
@@ -67,7 +68,8 @@ fn value(v: ValueId, facts: &Facts, values: &HashMap<ValueId, Array>) -> Option<
     values.get(&v).cloned().or_else(stored)
 }
 
-fn compute(node: &Node, i: &Inference, operands: &[Option<Array>], shape: &[usize]) -> Vec<f32> {
+/// Result `slot` of `node`.
+fn compute(node: &Node, slot: usize, i: &Inference, operands: &[Option<Array>], shape: &[usize]) -> Vec<f32> {
     let operand = |k: usize| operands[k].as_ref().unwrap();
     let has = |k: usize| operands.get(k).is_some_and(Option::is_some);
     let x = operand(0);
@@ -75,21 +77,24 @@ fn compute(node: &Node, i: &Inference, operands: &[Option<Array>], shape: &[usiz
         Op::Conv(op) => {
             let w = operand(1);
             let pads = op.window.resolve_pads(&x.shape[2..], &w.shape[2..]);
-            let [filters, per_group, kh, kw] = w.shape[..] else { panic!("rank") };
-            let (h, width) = (x.shape[2], x.shape[3]);
+            // A sequence is a single row.
+            let two = |spatial: &[usize]| if let [w] = *spatial { (1, w) } else { (spatial[0], spatial[1]) };
+            let axes = if w.shape.len() == 3 { [None, Some(0)] } else { [Some(0), Some(1)] };
+            let (filters, per_group) = (w.shape[0], w.shape[1]);
+            let ((kh, kw), (h, width), (rows, columns)) = (two(&w.shape[2..]), two(&x.shape[2..]), two(&shape[2..]));
             let mut out = Vec::new();
             for f in 0..filters {
-                for y in 0..shape[2] {
-                    for column in 0..shape[3] {
+                for y in 0..rows {
+                    for column in 0..columns {
                         let mut sum = if has(2) { operand(2).values[f] as f64 } else { 0.0 };
                         for c in 0..per_group {
                             let channel = f / (filters / op.group) * per_group + c;
                             for ky in 0..kh {
                                 for kx in 0..kw {
-                                    let at = |o: usize, k: usize, d: usize| {
-                                        (o * op.window.stride(d) + k * op.window.dilation(d)).wrapping_sub(pads[d].0)
+                                    let at = |o: usize, k: usize, axis: Option<usize>| {
+                                        axis.map_or(0, |d| (o * op.window.stride(d) + k * op.window.dilation(d)).wrapping_sub(pads[d].0))
                                     };
-                                    let (iy, ix) = (at(y, ky, 0), at(column, kx, 1));
+                                    let (iy, ix) = (at(y, ky, axes[0]), at(column, kx, axes[1]));
                                     if iy < h && ix < width {
                                         let v = x.values[(channel * h + iy) * width + ix];
                                         sum += v as f64 * w.values[((f * per_group + c) * kh + ky) * kw + kx] as f64;
@@ -175,13 +180,48 @@ fn compute(node: &Node, i: &Inference, operands: &[Option<Array>], shape: &[usiz
                 _ => planes.map(|p| (p.iter().map(|&v| v as f64).sum::<f64>() / pixels as f64) as f32).collect(),
             }
         }
-        Op::Concat(_) => operands.iter().flatten().flat_map(|a| a.values.clone()).collect(),
+        Op::Concat(op) => {
+            let axis = usize::try_from(op.axis).unwrap();
+            Array::new(shape, |o| {
+                let mut at = o.to_vec();
+                for part in operands.iter().flatten() {
+                    if at[axis] < part.shape[axis] {
+                        return part.at(&at);
+                    }
+                    at[axis] -= part.shape[axis];
+                }
+                panic!("{o:?} is in no part")
+            })
+            .values
+        }
+        Op::Split(op) => {
+            let before: i64 = i.ints(1).unwrap()[..slot].iter().sum();
+            Array::new(shape, |o| {
+                let mut at = o.to_vec();
+                at[usize::try_from(op.axis).unwrap()] += before as usize;
+                x.at(&at)
+            })
+            .values
+        }
         Op::Pad(op) => {
             let amounts = op.amounts(i, shape.len()).unwrap().unwrap();
-            assert_eq!(op.mode, PadMode::Constant);
             let fill = op.fill(i).unwrap();
+            let taken = |mut at: i64, size: usize| {
+                let last = size as i64 - 1;
+                match op.mode {
+                    PadMode::Constant => at,
+                    PadMode::Edge => at.max(0).min(last),
+                    PadMode::Wrap => at.rem_euclid(size as i64),
+                    PadMode::Reflect => {
+                        while at < 0 || at > last {
+                            at = if at < 0 { -at } else { 2 * last - at };
+                        }
+                        at
+                    }
+                }
+            };
             Array::new(shape, |o| {
-                let at: Vec<i64> = o.iter().zip(&amounts).map(|(&k, a)| k as i64 - a.0).collect();
+                let at: Vec<i64> = o.iter().zip(&amounts).zip(&x.shape).map(|((&k, a), &size)| taken(k as i64 - a.0, size)).collect();
                 x.get(&at).unwrap_or(fill)
             })
             .values
@@ -203,12 +243,12 @@ fn compute(node: &Node, i: &Inference, operands: &[Option<Array>], shape: &[usiz
             let factor: Vec<usize> = shape.iter().zip(&x.shape).map(|(o, i)| o / i).collect();
             Array::new(shape, |o| x.at(&o.iter().zip(&factor).map(|(k, f)| k / f).collect::<Vec<_>>())).values
         }
-        Op::Softmax(_) => {
+        Op::Softmax(op) => {
             let total: f32 = x.values.iter().map(|v| v.exp()).sum();
             assert_eq!(x.shape.len(), 2);
-            x.values.iter().map(|v| v.exp() / total).collect()
+            x.values.iter().map(|v| if op.log { v - total.ln() } else { v.exp() / total }).collect()
         }
-        Op::Reshape(_) | Op::Flatten(_) => x.values.clone(),
+        Op::Reshape(_) | Op::Flatten(_) | Op::Squeeze(_) => x.values.clone(),
         other => panic!("no reference for {}", other.name()),
     }
 }

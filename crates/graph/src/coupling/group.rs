@@ -134,14 +134,23 @@ fn reading_order(graph: &Graph) -> Vec<u32> {
     order
 }
 
-/// Orders the groups by the first layer that writes them, names them, and says what the widths of the layers and attentions
-/// are made of.
+/// A layer with the channel axis of its input and of its output.
+type End = (NodeId, Place, Place);
+
+/// Names the groups, in order of the layers that write them, and says what the widths of layers and attentions are made of.
 fn number_and_connect(c: &Coupling, groups: &mut [Group]) -> (Vec<Layer>, Vec<Layer>) {
     let graph = c.graph;
     let rank = |v: ValueId| c.axes[v.index()].len();
-    let ends: Vec<(NodeId, Place, Place)> =
-        graph.nodes.iter().filter_map(|n| layer_axes(graph, n.id, rank).map(|(i, o)| (n.id, i, o))).collect();
-    for g in groups.iter_mut() {
+    let ends: Vec<End> = graph.nodes.iter().filter_map(|n| layer_axes(graph, n.id, rank).map(|(i, o)| (n.id, i, o))).collect();
+    connect(graph, &ends, groups);
+    declare_approximations(c, groups);
+    number(graph, groups);
+    widths(c, &ends, groups)
+}
+
+/// Which layers write and read the channels of every group.
+fn connect(graph: &Graph, ends: &[End], groups: &mut [Group]) {
+    for g in groups {
         let places: HashSet<Place> = g.members.iter().map(|m| (m.value, m.axis)).collect();
         g.writers = ends.iter().filter(|(_, _, o)| places.contains(o)).map(|e| e.0).collect();
         g.readers = ends.iter().filter(|(_, i, _)| places.contains(i)).map(|e| e.0).collect();
@@ -155,8 +164,12 @@ fn number_and_connect(c: &Coupling, groups: &mut [Group]) -> (Vec<Layer>, Vec<La
         }
         g.readers.sort_unstable();
     }
+}
+
+/// What changes besides what is removed: statistics over the channels of a group.
+fn declare_approximations(c: &Coupling, groups: &mut [Group]) {
     for s in &c.statistics {
-        let node = graph.node(s.node);
+        let node = c.graph.node(s.node);
         let place = node.input(0).map(|v| (v, s.axis));
         for g in
             groups.iter_mut().filter(|g| g.size > 1 && g.frozen.is_none() && g.members.iter().any(|m| Some((m.value, m.axis)) == place))
@@ -166,6 +179,10 @@ fn number_and_connect(c: &Coupling, groups: &mut [Group]) -> (Vec<Layer>, Vec<La
             g.approximations.push(Approximation { reason, at: node.name.clone() });
         }
     }
+}
+
+/// Orders the groups by the first layer that writes them, and names them after it.
+fn number(graph: &Graph, groups: &mut [Group]) {
     let order = reading_order(graph);
     groups.sort_by_key(|g| {
         let first = g.members.iter().map(|m| order[m.value.index()]).min().unwrap_or(u32::MAX);
@@ -184,8 +201,13 @@ fn number_and_connect(c: &Coupling, groups: &mut [Group]) -> (Vec<Layer>, Vec<La
         *count += 1;
         g.name = if *count == 1 { base } else { format!("{base}#{count}") };
     }
+}
+
+/// Of which groups the widths of layers are made, and those of attentions.
+fn widths(c: &Coupling, ends: &[End], groups: &[Group]) -> (Vec<Layer>, Vec<Layer>) {
+    let graph = c.graph;
     let mut at: HashMap<Place, Vec<(GroupId, usize)>> = HashMap::new();
-    for g in groups.iter() {
+    for g in groups {
         for m in &g.members {
             at.entry((m.value, m.axis)).or_default().push((g.id, m.coordinates.first().map_or(0, Vec::len)));
         }
@@ -198,7 +220,7 @@ fn number_and_connect(c: &Coupling, groups: &mut [Group]) -> (Vec<Layer>, Vec<La
         (parts, total - covered)
     };
     let known = |p: Place| c.facts.shape(p.0).is_some();
-    let layer = |&(node, i, o): &(NodeId, Place, Place)| {
+    let layer = |&(node, i, o): &End| {
         let (inputs, fixed_in) = side(i, &c.at(Some(i)));
         let (outputs, fixed_out) = side(o, &c.at(Some(o)));
         Layer { node, inputs, outputs, fixed_in, fixed_out }
@@ -206,7 +228,7 @@ fn number_and_connect(c: &Coupling, groups: &mut [Group]) -> (Vec<Layer>, Vec<La
     let layers = ends.iter().filter(|(_, i, o)| known(*i) && known(*o)).map(layer).collect();
     let attention = |a: &Attention| {
         let (scores, mix) = (graph.node(a.scores), graph.node(a.mix));
-        let rank = scores.output(0).map(rank)?;
+        let rank = scores.output(0).map(|v| c.axes[v.index()].len())?;
         let (inputs, fixed_in) = scores.output(0).map(|v| side((v, rank - 3), &c.at(Some((v, rank - 3)))))?;
         let last = |v: ValueId| side((v, rank - 1), &c.at(Some((v, rank - 1))));
         let (mut outputs, queries) = scores.input(0).map(last)?;

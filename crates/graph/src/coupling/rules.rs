@@ -5,11 +5,10 @@ use std::rc::Rc;
 
 use super::labels::{Axis, Label, Labels};
 use super::{Contraction, Frozen, Role, Slabs, Statistic};
-use crate::facts::{Facts, Inference};
+use crate::facts::{Facts, Inference, is_float};
 use crate::graph::{Graph, Node, Source, ValueId};
 use crate::model::Model;
 use crate::ops::Op;
-use crate::proto::tensor_proto::DataType;
 
 /// One axis of one value.
 pub(crate) type Place = (ValueId, usize);
@@ -54,8 +53,7 @@ impl<'a> Coupling<'a> {
         };
         for (v, value) in graph.values.iter().enumerate() {
             let id = ValueId(v as u32);
-            let float = |t| matches!(t, DataType::Float | DataType::Double | DataType::Float16 | DataType::Bfloat16);
-            if let Some(fact) = facts.get(id).filter(|f| graph.is_stored(id) && float(f.dtype)) {
+            if let Some(fact) = facts.get(id).filter(|f| graph.is_stored(id) && is_float(f.dtype)) {
                 for (axis, &dim) in fact.shape.iter().enumerate() {
                     let new = c.labels.fresh(dim);
                     c.axes[v][axis] = Some(new);

@@ -9,9 +9,9 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 
-use super::write_through;
+use super::{already_exists, write_through};
 use crate::error::{Error, Result};
-use crate::proto::{ModelProto, StringStringEntryProto, TensorProto, tensor_proto::DataLocation};
+use crate::proto::{GraphProto, ModelProto, NodeProto, StringStringEntryProto, TensorProto, tensor_proto::DataLocation};
 
 /// External tensors of fewer bytes are known to the facts by value, others by type and shape.
 pub(super) const LARGE: u64 = 1 << 16;
@@ -71,8 +71,31 @@ fn entry<'t>(t: &'t TensorProto, key: &str) -> Option<&'t str> {
     t.external_data.iter().find(|e| e.key() == key).map(|e| e.value())
 }
 
+/// An external tensor that is no initializer of the main graph: in a node, a sub-graph or a function.
+pub(super) fn elsewhere(proto: &ModelProto) -> Option<&TensorProto> {
+    fn in_nodes(nodes: &[NodeProto]) -> Option<&TensorProto> {
+        nodes.iter().flat_map(|n| &n.attribute).find_map(|a| {
+            let own = a.t.iter().chain(&a.tensors).find(|t| is_external(t));
+            own.or_else(|| a.g.iter().chain(&a.graphs).find_map(in_graph))
+        })
+    }
+    fn in_graph(graph: &GraphProto) -> Option<&TensorProto> {
+        graph.initializer.iter().find(|t| is_external(t)).or_else(|| in_nodes(&graph.node))
+    }
+    proto.graph.iter().map(|g| &g.node).chain(proto.functions.iter().map(|f| &f.node)).find_map(|nodes| in_nodes(nodes))
+}
+
 /// Finds the data of every external initializer.
 pub(super) fn find(proto: &ModelProto, model_path: &Path) -> Result<HashMap<String, Place>> {
+    if let Some(t) = elsewhere(proto) {
+        return Err(Error::ExternalData {
+            origin: model_path.display().to_string(),
+            tensor: t.name().to_owned(),
+            reason: "it is in a node, a sub-graph or a function, where data must be in the model's own file; save it with \
+                     `onnx.save_model(onnx.load(path), path, save_as_external_data=False)`"
+                .into(),
+        });
+    }
     let folder = model_path.parent().unwrap_or(Path::new(""));
     let mut all = HashMap::new();
     let mut paths: HashMap<PathBuf, (Arc<Path>, u64)> = HashMap::new();
@@ -107,9 +130,9 @@ pub(super) fn find(proto: &ModelProto, model_path: &Path) -> Result<HashMap<Stri
 /// Names for the files of external data of a saved model.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Naming {
-    /// As in the source, unless it would overwrite the source's own.
+    /// As in the source, unless it would overwrite a file; never one that is there.
     Kept,
-    /// `<model>.data`.
+    /// `<model>.data`, whatever is there.
     Own,
 }
 
@@ -125,7 +148,11 @@ struct Layout<'d> {
 /// Writes the external data for a model saved at `target` and returns the message that refers to them.
 ///
 /// Locations keep their names where `naming` says so. In another folder the files are written anew with the tensors at their
-/// old offsets where they fit; in the source's own folder the tensors go to `<target>.data`, so that the source stays whole.
+/// old offsets where they fit; where a file of such a name is there (in the source's own folder, always) the tensors go to
+/// `<target>.data`, so that it stays whole.
+///
+/// # Errors
+/// The disk refuses; with names kept, `<target>.data` is wanted and exists.
 pub(super) fn write(
     proto: &ModelProto,
     data: &HashMap<String, Place>,
@@ -136,8 +163,13 @@ pub(super) fn write(
     let folder = |p: &Path| p.parent().map(Path::to_owned).unwrap_or_default();
     let canonical = |p: &Path| std::fs::canonicalize(if p.as_os_str().is_empty() { Path::new(".") } else { p }).ok();
     let same_folder = source.is_some_and(|s| canonical(&folder(s)) == canonical(&folder(target)));
-    let anew = same_folder || naming == Naming::Own;
     let own = format!("{}.data", target.file_name().unwrap_or_default().to_string_lossy());
+    let there = |location: &str| folder(target).join(location).exists();
+    let mut locations = proto.graph.iter().flat_map(|g| &g.initializer).filter(|t| is_external(t)).filter_map(|t| entry(t, "location"));
+    let anew = same_folder || naming == Naming::Own || locations.any(there);
+    if anew && naming == Naming::Kept && there(&own) {
+        return Err(already_exists(&folder(target).join(own)));
+    }
     let mut proto = proto.clone();
     let mut files: BTreeMap<String, Layout> = BTreeMap::new();
     for t in proto.graph.iter_mut().flat_map(|g| &mut g.initializer).filter(|t| is_external(t)) {

@@ -28,7 +28,7 @@ impl Model {
     ///
     /// # Errors
     /// Unreadable file, bytes that are not ONNX, a newer IR than the schema, external data that are missing, outside the
-    /// model's folder or too short, NaN or infinite weights.
+    /// model's folder, too short or not an initializer's, NaN or infinite weights.
     pub fn load(path: impl AsRef<Path>) -> Result<Self> {
         let path = path.as_ref();
         let bytes = std::fs::read(path).map_err(|source| Error::Io { path: path.to_owned(), source })?;
@@ -45,7 +45,7 @@ impl Model {
     /// As [`Model::load`]; external data are an error, since there is no folder to look in.
     pub fn from_bytes(bytes: impl Into<Bytes>, origin: &str) -> Result<Self> {
         let model = Self::decode(bytes.into(), origin)?;
-        if let Some(t) = model.initializers().find(|t| external::is_external(t)) {
+        if let Some(t) = model.initializers().find(|t| external::is_external(t)).or_else(|| external::elsewhere(&model.proto)) {
             return Err(Error::ExternalData {
                 origin: origin.to_owned(),
                 tensor: t.name().to_owned(),
@@ -281,17 +281,15 @@ impl Model {
     }
 
     /// Writes the model, and its external data where it has them, through a temporary file and a rename, so that an
-    /// interrupted write leaves what was there.
+    /// interrupted write leaves what was there. External data keep the names of their files; where such a file is there, they go to
+    /// `<path>.data`.
     ///
     /// # Errors
-    /// The target exists, or the disk refuses.
+    /// A file to be written exists, or the disk refuses.
     pub fn save(&self, path: impl AsRef<Path>) -> Result<()> {
         let path = path.as_ref();
         if path.exists() {
-            return Err(Error::Io {
-                path: path.to_owned(),
-                source: std::io::Error::new(std::io::ErrorKind::AlreadyExists, "it exists already; choose another name or remove it"),
-            });
+            return Err(already_exists(path));
         }
         self.write(path, Naming::Kept)
     }
@@ -310,6 +308,12 @@ impl Model {
         let proto = external.transpose()?;
         write_atomically(path, &proto.as_ref().unwrap_or(&self.proto).encode_to_vec())
     }
+}
+
+/// The error of a file that would be overwritten.
+fn already_exists(path: &Path) -> Error {
+    let source = std::io::Error::new(std::io::ErrorKind::AlreadyExists, "it exists already; choose another name or remove it");
+    Error::Io { path: path.to_owned(), source }
 }
 
 /// Writes `bytes` to a temporary file beside `path`, flushes it, and renames it.

@@ -16,8 +16,14 @@ pub struct BatchNormalization {
 }
 
 impl BatchNormalization {
-    pub(crate) fn parse(a: &Attributes) -> Self {
-        Self { epsilon: a.float("epsilon").unwrap_or(1e-5), momentum: a.float("momentum").unwrap_or(0.9) }
+    pub(crate) fn parse(a: &Attributes) -> Result<Self> {
+        if a.int("training_mode").unwrap_or(0) != 0 {
+            return Err(a.error(
+                "its training_mode is 1: at inference, too, it would normalise by the statistics of the batch; export the network in \
+                 evaluation mode (`model.eval()` in PyTorch), or set training_mode to 0",
+            ));
+        }
+        Ok(Self { epsilon: a.float("epsilon").unwrap_or(1e-5), momentum: a.float("momentum").unwrap_or(0.9) })
     }
 
     pub(super) fn infer(&self, i: &Inference) -> Result<Outputs> {

@@ -3,7 +3,7 @@
 use crate::attributes::Attributes;
 use crate::coupling::rules::Coupling;
 use crate::error::Result;
-use crate::facts::{Fact, Inference, Outputs};
+use crate::facts::{Fact, Inference, Outputs, elements, resolve_axis};
 use crate::movement::broadcast;
 use crate::proto::tensor_proto::DataType;
 use crate::tensor::{Data, Tensor};
@@ -32,6 +32,9 @@ pub enum Binary {
     And,
     Or,
 }
+
+/// Larger results are not held in memory.
+const LARGEST_FOLDED: usize = 1 << 16;
 
 impl Binary {
     pub(crate) fn parse(a: &Attributes) -> Result<Option<Self>> {
@@ -87,6 +90,7 @@ impl Binary {
     }
 
     pub(super) fn infer(&self, i: &Inference) -> Result<Outputs> {
+        self.check_alignment(i)?;
         let mut shape = Vec::new();
         let mut dtype = DataType::Float;
         for slot in 0..i.inputs.len() {
@@ -103,10 +107,36 @@ impl Binary {
             dtype = DataType::Bool;
         }
         let folded = match (i.constant(0), i.constant(1)) {
-            (Some(a), Some(b)) if i.inputs.len() == 2 && a.len().max(b.len()) <= 1 << 16 => self.fold(&a.expand(&shape), &b.expand(&shape)),
+            (Some(a), Some(b)) if i.inputs.len() == 2 && elements(&shape).is_some_and(|n| n <= LARGEST_FOLDED) => {
+                self.fold(&a.expand(&shape), &b.expand(&shape))
+            }
             _ => None,
         };
         Ok(vec![Some(folded.map_or_else(|| Fact::new(dtype, shape), Fact::constant))])
+    }
+
+    /// Before opset 7 the axes of the second operand met those of the first from `axis` on (a slope of `PRelu` met the channels), since
+    /// then both are aligned at their last: the same for most shapes, refused for others.
+    fn check_alignment(self, i: &Inference) -> Result<()> {
+        let (Some(a), Some(b)) = (i.fact(0), i.fact(1)) else { return Ok(()) };
+        if i.model.opset() >= 7 || b.len() == 1 {
+            return Ok(());
+        }
+        let rank = a.shape.len();
+        let node = i.model.graph_proto().node.get(i.node.position);
+        let first = match node.and_then(|n| Attributes(n).int("axis")) {
+            _ if self == Self::PRelu && b.shape.len() == 1 && rank > 1 => 1,
+            Some(axis) => resolve_axis(i.node, axis, rank)?,
+            None => return Ok(()),
+        };
+        if first + b.shape.len() == rank {
+            return Ok(());
+        }
+        i.error(format!(
+            "operand {:?} meets {:?} from axis {first} on, as it did before opset 7; convert the model to opset 7 or later with \
+             `onnx.version_converter.convert_version`",
+            b.shape, a.shape
+        ))
     }
 
     fn fold(self, a: &Tensor, b: &Tensor) -> Option<Tensor> {

@@ -4,14 +4,14 @@ use crate::attributes::Attributes;
 use crate::coupling::labels::LONGEST;
 use crate::coupling::rules::Coupling;
 use crate::error::Result;
-use crate::facts::{Fact, Inference, Outputs};
+use crate::facts::{Fact, Inference, Outputs, elements};
 use crate::map_type;
 use crate::model::constant_value;
 use crate::surgery::rewriter::Rewriter;
 use crate::tensor::Tensor;
 
 /// Larger results are not held in memory.
-const LARGEST_FOLDED: usize = 1 << 20;
+pub(super) const LARGEST_FOLDED: usize = 1 << 20;
 
 pub(super) fn infer(i: &Inference) -> Result<Outputs> {
     let Some(node) = i.model.graph_proto().node.get(i.node.position) else { return i.unknown() };
@@ -63,8 +63,7 @@ impl ConstantOfShape {
     pub(super) fn infer(&self, i: &Inference) -> Result<Outputs> {
         let Some(shape) = i.ints(0) else { return i.unknown() };
         let shape: Vec<usize> = shape.into_iter().map(|d| d.max(0) as usize).collect();
-        let count = shape.iter().try_fold(1usize, |a, &d| a.checked_mul(d));
-        let Some(count) = count.filter(|&c| c <= LARGEST_FOLDED) else { return i.one(self.value.data.dtype(), shape) };
+        let Some(count) = elements(&shape).filter(|&c| c <= LARGEST_FOLDED) else { return i.one(self.value.data.dtype(), shape) };
         let data = map_type!(&self.value.data, v => vec![v[0]; count]);
         Ok(vec![Some(Fact::constant(Tensor::new(shape, data)))])
     }

@@ -29,16 +29,16 @@ impl Conv {
         if x.shape.len() < 3 || w.shape.len() != x.shape.len() {
             return i.error(format!("input {:?} and weight {:?} are not of one rank of at least 3", x.shape, w.shape));
         }
-        if x.shape[1] != w.shape[1] * self.group || !w.shape[0].is_multiple_of(self.group) {
+        if w.shape.contains(&0) {
+            return i.error(format!("weight {:?} is empty", w.shape));
+        }
+        if w.shape[1].checked_mul(self.group) != Some(x.shape[1]) || !w.shape[0].is_multiple_of(self.group) {
             return i.error(format!(
-                "input {:?} has {} channels, weight {:?} with group {} wants {}",
-                x.shape,
-                x.shape[1],
-                w.shape,
-                self.group,
-                w.shape[1] * self.group
+                "input {:?} has {} channels, weight {:?} with group {} wants {} times {}, and a multiple of {} filters",
+                x.shape, x.shape[1], w.shape, self.group, self.group, w.shape[1], self.group
             ));
         }
+        check_bias(i, w.shape[0])?;
         let mut shape = vec![x.shape[0], w.shape[0]];
         shape.extend(self.window.output(i, &x.shape[2..], &w.shape[2..], false)?);
         i.one(x.dtype, shape)
@@ -99,6 +99,14 @@ impl Conv {
     /// Multiply-accumulates: every output element sums over a partition's channels and the kernel.
     pub(super) fn macs(weight: &[usize], out: &[usize]) -> u64 {
         (out.iter().product::<usize>() * weight[1..].iter().product::<usize>()) as u64
+    }
+}
+
+/// Input 2 of a convolution is a number per filter, where it is there.
+pub(super) fn check_bias(i: &Inference, filters: usize) -> Result<()> {
+    match i.fact(2) {
+        Some(b) if b.shape != [filters] => i.error(format!("bias {:?} for {filters} filters", b.shape)),
+        _ => Ok(()),
     }
 }
 

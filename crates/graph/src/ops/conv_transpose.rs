@@ -1,6 +1,6 @@
 //! `ConvTranspose`.
 
-use super::conv::{Conv, couple_partitions, couple_slabs};
+use super::conv::{Conv, check_bias, couple_partitions, couple_slabs};
 use super::window::{AutoPad, Window};
 use crate::attributes::Attributes;
 use crate::coupling::Role;
@@ -38,10 +38,10 @@ impl ConvTranspose {
     pub fn axis(&self, d: usize, size: usize, kernel: usize) -> (usize, (usize, usize)) {
         let w = &self.window;
         let extra = self.output_padding.get(d).copied().unwrap_or(0);
-        let full = w.stride(d) * (size - 1) + extra + w.dilation(d) * (kernel - 1) + 1;
+        let full = w.stride(d).saturating_mul(size - 1).saturating_add(w.extent(d, kernel)).saturating_add(extra);
         let wanted = match (&self.output_shape, w.auto_pad) {
             (Some(s), _) => s.get(d).copied(),
-            (None, AutoPad::SameUpper | AutoPad::SameLower) => Some(size * w.stride(d)),
+            (None, AutoPad::SameUpper | AutoPad::SameLower) => Some(size.saturating_mul(w.stride(d))),
             _ => None,
         };
         match wanted {
@@ -62,7 +62,11 @@ impl ConvTranspose {
         if x.shape.len() < 3 || w.shape.len() != x.shape.len() || x.shape[1] != w.shape[0] || x.shape.contains(&0) || w.shape.contains(&0) {
             return i.error(format!("input {:?} and weight {:?} do not fit", x.shape, w.shape));
         }
-        let mut shape = vec![x.shape[0], w.shape[1] * self.group];
+        let Some(filters) = w.shape[1].checked_mul(self.group).filter(|_| w.shape[0].is_multiple_of(self.group)) else {
+            return i.error(format!("weight {:?} does not divide into {} partitions", w.shape, self.group));
+        };
+        check_bias(i, filters)?;
+        let mut shape = vec![x.shape[0], filters];
         shape.extend((0..x.shape.len() - 2).map(|d| self.axis(d, x.shape[d + 2], w.shape[d + 2]).0));
         i.one(x.dtype, shape)
     }

@@ -1,8 +1,9 @@
 //! `Expand`.
 
+use super::constant::LARGEST_FOLDED;
 use crate::coupling::rules::Coupling;
 use crate::error::Result;
-use crate::facts::{Fact, Inference, Outputs};
+use crate::facts::{Fact, Inference, Outputs, elements};
 use crate::movement::broadcast;
 use crate::surgery::rewriter::Rewriter;
 
@@ -13,7 +14,7 @@ pub(super) fn infer(i: &Inference) -> Result<Outputs> {
     let Some(shape) = broadcast(&x.shape, &target) else {
         return i.error(format!("{:?} does not broadcast to {target:?}", x.shape));
     };
-    match x.constant.as_deref().filter(|_| shape.iter().product::<usize>() <= 1 << 20) {
+    match x.constant.as_deref().filter(|_| elements(&shape).is_some_and(|n| n <= LARGEST_FOLDED)) {
         Some(c) => Ok(vec![Some(Fact::constant(c.expand(&shape)))]),
         None => i.one(x.dtype, shape),
     }

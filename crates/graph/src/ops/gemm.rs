@@ -39,6 +39,9 @@ impl Gemm {
         if k != k2 {
             return i.error(format!("operands {:?} and {:?} do not contract: {k} against {k2}", a.shape, b.shape));
         }
+        if b.shape.contains(&0) {
+            return i.error(format!("operand {:?} is empty", b.shape));
+        }
         i.one(a.dtype, vec![m, n])
     }
 

@@ -22,6 +22,7 @@ impl LayerNormalization {
 
     pub(super) fn infer(&self, i: &Inference) -> Result<Outputs> {
         let Some(x) = i.fact(0) else { return i.unknown() };
+        resolve_axis(i.node, self.axis, x.shape.len())?;
         let mut out = i.one(x.dtype, x.shape.clone())?;
         out.resize(i.node.outputs.len(), None);
         Ok(out)

@@ -11,6 +11,9 @@ pub(super) fn infer(i: &Inference) -> Result<Outputs> {
     if a.shape.is_empty() || b.shape.is_empty() {
         return i.error("an operand is a scalar");
     }
+    if b.shape.contains(&0) {
+        return i.error(format!("operand {:?} is empty", b.shape));
+    }
     // A vector stands for a matrix of one row (left) or one column (right), which the result does not show.
     let left = if a.shape.len() == 1 { vec![1, a.shape[0]] } else { a.shape.clone() };
     let right = if b.shape.len() == 1 { vec![b.shape[0], 1] } else { b.shape.clone() };

@@ -168,7 +168,7 @@ impl Op {
             "ConvTranspose" => Self::ConvTranspose(ConvTranspose::parse(&a)?),
             "Gemm" => Self::Gemm(Gemm::parse(&a)),
             "MatMul" => Self::MatMul,
-            "BatchNormalization" => Self::BatchNormalization(BatchNormalization::parse(&a)),
+            "BatchNormalization" => Self::BatchNormalization(BatchNormalization::parse(&a)?),
             "LayerNormalization" => Self::LayerNormalization(LayerNormalization::parse(&a)),
             "InstanceNormalization" => Self::InstanceNormalization(InstanceNormalization::parse(&a)),
             "GroupNormalization" => Self::GroupNormalization(GroupNormalization::parse(&a)?),

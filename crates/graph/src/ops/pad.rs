@@ -77,11 +77,13 @@ impl Pad {
         let Some(x) = i.fact(0) else { return i.unknown() };
         let Some(amounts) = self.amounts(i, x.shape.len())? else { return i.unknown() };
         let mut shape = Vec::with_capacity(amounts.len());
-        for (&d, (a, b)) in x.shape.iter().zip(&amounts) {
-            match usize::try_from(d as i64 + a + b) {
-                Ok(n) => shape.push(n),
-                Err(_) => return i.error(format!("amounts {amounts:?} crop more than {:?} has", x.shape)),
-            }
+        for (&d, &(a, b)) in x.shape.iter().zip(&amounts) {
+            let left = (d as i64).checked_add(a.min(0)).and_then(|n| n.checked_add(b.min(0))).filter(|n| *n >= 0);
+            let Some(left) = left else { return i.error(format!("amounts {amounts:?} crop more than {:?} has", x.shape)) };
+            let Some(n) = left.checked_add(a.max(0)).and_then(|n| n.checked_add(b.max(0))) else {
+                return i.error(format!("amounts {amounts:?} add more to {:?} than any machine holds", x.shape));
+            };
+            shape.push(n as usize);
         }
         i.one(x.dtype, shape)
     }

@@ -4,7 +4,7 @@ use crate::attributes::Attributes;
 use crate::coupling::labels::{LONGEST, Label};
 use crate::coupling::rules::Coupling;
 use crate::error::Result;
-use crate::facts::{Fact, Inference, Outputs};
+use crate::facts::{Fact, Inference, Outputs, elements};
 
 /// Blocks of `block`×`block` positions become channels, or channels such blocks, of an operand `[N, C, H, W]`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -81,8 +81,7 @@ pub(super) fn infer_tile(i: &Inference) -> Result<Outputs> {
     let shape: Option<Vec<usize>> =
         x.shape.iter().zip(&repeats).map(|(&d, &r)| usize::try_from(r).ok().and_then(|r| d.checked_mul(r))).collect();
     let Some(shape) = shape else { return i.error(format!("repeats {repeats:?} are negative or too many")) };
-    let count = shape.iter().try_fold(1usize, |a, &d| a.checked_mul(d));
-    match x.constant.as_deref().filter(|_| count.is_some_and(|c| c <= LARGEST_FOLDED)) {
+    match x.constant.as_deref().filter(|_| elements(&shape).is_some_and(|n| n <= LARGEST_FOLDED)) {
         Some(c) => {
             let strides = crate::movement::strides(&x.shape);
             let tiled = c.gather_flat(&shape, |at| at.iter().zip(&x.shape).zip(&strides).map(|((&k, &d), &s)| k % d * s).sum());

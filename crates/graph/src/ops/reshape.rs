@@ -5,7 +5,7 @@ use crate::coupling::Slabs;
 use crate::coupling::labels::LONGEST;
 use crate::coupling::rules::Coupling;
 use crate::error::Result;
-use crate::facts::{Fact, Facts, Inference, Outputs};
+use crate::facts::{Fact, Facts, Inference, Outputs, elements};
 use crate::graph::{Graph, Node, ValueId};
 use crate::movement::strides;
 use crate::ops::{Op, Unary};
@@ -47,13 +47,12 @@ impl Reshape {
             });
         }
         if let Some(free) = target.iter().position(|&t| t == -1) {
-            let known: usize = shape.iter().product();
-            if known == 0 || !x.len().is_multiple_of(known) {
+            let Some(known) = elements(&shape).filter(|&n| n > 0 && x.len().is_multiple_of(n)) else {
                 return i.error(format!("{:?} does not reshape to {target:?}", x.shape));
-            }
+            };
             shape[free] = x.len() / known;
         }
-        if shape.iter().product::<usize>() != x.len() {
+        if elements(&shape) != Some(x.len()) {
             return i.error(format!("{:?} does not reshape to {target:?}", x.shape));
         }
         match x.constant.as_deref().and_then(|c| c.reshape(&shape)) {

@@ -22,6 +22,10 @@ pub struct Resize {
     pub slots: (usize, Option<usize>),
     /// The axes that scales and sizes are for; all where not given.
     pub axes: Option<Vec<i64>>,
+    /// `linear` and `cubic` take in all input positions where they make smaller.
+    pub antialias: bool,
+    /// Sizes are bounds within or around which proportions are kept.
+    pub keeps_proportions: bool,
 }
 
 impl Resize {
@@ -37,6 +41,8 @@ impl Resize {
             scales: a.floats("scales"),
             slots: if old { (1, None) } else { (2, Some(3)) },
             axes: a.ints("axes"),
+            antialias: a.int("antialias").unwrap_or(0) != 0,
+            keeps_proportions: text("keep_aspect_ratio_policy", "stretch") != "stretch",
         }
     }
 
@@ -51,6 +57,9 @@ impl Resize {
         let scales = || self.scales.clone().or_else(|| i.constant(self.slots.0).and_then(|t| t.to_f32())).filter(|s| !s.is_empty());
         let mut shape = x.shape.clone();
         if let Some(sizes) = sizes.filter(|s| s.len() == axes.len()) {
+            if self.keeps_proportions {
+                return i.unknown();
+            }
             for (&axis, &s) in axes.iter().zip(&sizes) {
                 shape[axis] = s.max(0) as usize;
             }

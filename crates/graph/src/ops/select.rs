@@ -1,8 +1,9 @@
 //! `Where`.
 
+use super::constant::LARGEST_FOLDED;
 use crate::coupling::rules::Coupling;
 use crate::error::Result;
-use crate::facts::{Fact, Inference, Outputs};
+use crate::facts::{Fact, Inference, Outputs, elements};
 use crate::movement::broadcast;
 use crate::tensor::{Data, Tensor};
 
@@ -11,7 +12,8 @@ pub(super) fn infer(i: &Inference) -> Result<Outputs> {
     let Some(shape) = broadcast(&c.shape, &x.shape).and_then(|s| broadcast(&s, &y.shape)) else {
         return i.error(format!("operands {:?}, {:?} and {:?} do not broadcast", c.shape, x.shape, y.shape));
     };
-    if let (Some(c), Some(x), Some(y)) = (i.constant(0), i.ints(1).and(i.constant(1)), i.ints(2).and(i.constant(2)))
+    if elements(&shape).is_some_and(|n| n <= LARGEST_FOLDED)
+        && let (Some(c), Some(x), Some(y)) = (i.constant(0), i.ints(1).and(i.constant(1)), i.ints(2).and(i.constant(2)))
         && let (Data::Bool(c), Some(x), Some(y)) = (&c.expand(&shape).data, x.expand(&shape).to_i64(), y.expand(&shape).to_i64())
     {
         let chosen = c.iter().zip(x.iter().zip(&y)).map(|(&c, (&x, &y))| if c { x } else { y }).collect();

@@ -28,6 +28,7 @@ impl Softmax {
 
     pub(super) fn infer(&self, i: &Inference) -> Result<Outputs> {
         let Some(x) = i.fact(0) else { return i.unknown() };
+        resolve_axis(i.node, self.axis, x.shape.len())?;
         i.one(x.dtype, x.shape.clone())
     }
 

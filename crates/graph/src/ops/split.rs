@@ -38,7 +38,8 @@ impl Split {
             return i.unknown();
         }
         let parts = self.parts(x.shape[axis], i.ints(1), i.node.outputs.len());
-        if parts.iter().sum::<usize>() != x.shape[axis] || parts.len() != i.node.outputs.len() {
+        let all = parts.iter().try_fold(0usize, |sum, &n| sum.checked_add(n));
+        if all != Some(x.shape[axis]) || parts.len() != i.node.outputs.len() {
             return i.error(format!("parts {parts:?} for {} outputs do not make up axis {axis} of {:?}", i.node.outputs.len(), x.shape));
         }
         let mut start = 0;

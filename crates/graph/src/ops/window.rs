@@ -2,7 +2,7 @@
 
 use crate::attributes::Attributes;
 use crate::error::Result;
-use crate::facts::Inference;
+use crate::facts::{Inference, addressable};
 
 /// How padding was given.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -32,6 +32,9 @@ pub struct Window {
     pub auto_pad: AutoPad,
 }
 
+/// Longest kernel, step, dilation and padding: with these, positions of windows are numbers.
+const LONGEST: usize = 1 << 31;
+
 impl Window {
     pub(crate) fn parse(a: &Attributes) -> Result<Self> {
         let auto_pad = match a.string("auto_pad").unwrap_or("NOTSET") {
@@ -51,6 +54,10 @@ impl Window {
         if window.strides.contains(&0) || window.dilations.contains(&0) {
             return Err(a.error("a stride or dilation of 0"));
         }
+        let all = [&window.kernel, &window.strides, &window.dilations, &window.pads];
+        if let Some(long) = all.into_iter().flatten().find(|n| **n > LONGEST) {
+            return Err(a.error(format!("a kernel, stride, dilation or padding of {long}, which is longer than any input")));
+        }
         Ok(window)
     }
 
@@ -64,11 +71,16 @@ impl Window {
         self.dilations.get(d).copied().unwrap_or(1)
     }
 
+    /// Positions from the first to the last element of a kernel of `kernel` elements along spatial axis `d`.
+    pub(super) fn extent(&self, d: usize, kernel: usize) -> usize {
+        self.dilation(d).saturating_mul(kernel.saturating_sub(1)).saturating_add(1)
+    }
+
     /// Padding `(start, end)` along spatial axis `d` for an input of `size` and a kernel of `kernel` elements.
     pub fn pad(&self, d: usize, size: usize, kernel: usize) -> (usize, usize) {
         let same = |upper: bool| {
-            let extent = self.dilation(d) * (kernel - 1) + 1;
-            let total = ((size.div_ceil(self.stride(d)) - 1) * self.stride(d) + extent).saturating_sub(size);
+            let last = size.div_ceil(self.stride(d)).saturating_sub(1) * self.stride(d);
+            let total = last.saturating_add(self.extent(d, kernel)).saturating_sub(size);
             if upper { (total / 2, total - total / 2) } else { (total - total / 2, total / 2) }
         };
         match self.auto_pad {
@@ -98,8 +110,11 @@ impl Window {
                 return i.error("a kernel of size 0");
             }
             let (before, after) = self.pad(d, size, k);
-            let extent = self.dilation(d) * (k - 1) + 1;
-            let padded = size + before + after;
+            let extent = self.extent(d, k);
+            let padded = size.checked_add(before).and_then(|n| n.checked_add(after)).filter(|&n| addressable(&[n]));
+            let Some(padded) = padded else {
+                return i.error(format!("padding of {before} and {after} around {size}, which is longer than any machine holds"));
+            };
             if padded < extent {
                 return i.error(format!("a kernel reaching over {extent} on a padded input of {padded} along spatial axis {d}"));
             }

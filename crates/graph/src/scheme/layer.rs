@@ -3,10 +3,9 @@
 use super::regularity::{Regularity, Scheme};
 use super::shape::WeightShape;
 use crate::error::{Error, Result};
-use crate::facts::Facts;
+use crate::facts::{Facts, is_float};
 use crate::graph::{Graph, Node, NodeId, ValueId};
 use crate::ops::Op;
-use crate::proto::tensor_proto::DataType;
 
 /// Weights below which a layer is not worth a scheme; it can have one where it is asked for by name.
 pub const TINY: usize = 1024;
@@ -107,7 +106,7 @@ fn layer(graph: &Graph, facts: &Facts, node: &Node, first: Option<NodeId>) -> Op
         only_dense = Some("its weight is computed from other tensors");
     } else if graph.value(weight).consumers.len() > 1 || graph.value(weight).is_output {
         only_dense = Some("its weight is read by other nodes, too");
-    } else if !matches!(fact.dtype, DataType::Float | DataType::Double | DataType::Float16 | DataType::Bfloat16) {
+    } else if !is_float(fact.dtype) {
         only_dense = Some("its weight is not of a floating type");
     }
     Some(SchemeLayer {

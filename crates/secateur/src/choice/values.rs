@@ -1,6 +1,8 @@
 //! What options are worth.
 
-use graph::GroupId;
+use std::collections::BTreeMap;
+
+use graph::{BranchId, GroupId};
 
 use super::{GroupOptions, Space, Widths};
 use crate::analysis::Analysis;
@@ -26,7 +28,7 @@ impl Values {
     }
 
     /// Every channel is worth the weights of the layers that write and read it, the layers' other side as wide as it is: at a
-    /// latency, the largest network. A branch is worth what lives in it.
+    /// latency, the largest network. A branch is worth what lives in it; without channels of its own, the weights of its layers.
     pub fn kept_weights(space: &Space, a: &Analysis) -> Self {
         let widths = Widths::new(&a.groups, &a.priced, space);
         let weights = |l: usize| {
@@ -40,7 +42,38 @@ impl Values {
         let touches = |l: usize, g: GroupId| a.priced[l].inputs.iter().chain(&a.priced[l].outputs).any(|(x, _)| *x == g);
         let of = |g: GroupId, count: usize| (0..a.priced.len()).filter(|&l| touches(l, g)).map(|l| weights(l) * share(l, g, count)).sum();
         let group = |o: &GroupOptions| o.counts.iter().map(|&c| if c == 0 { 0.0 } else { of(o.group, c) }).collect();
-        Self { groups: space.groups.iter().map(group).collect(), branches: vec![0.0; space.branches.len()] }
+        let branch = |(b, id): (usize, &BranchId)| {
+            let without = space.groups.iter().all(|g| g.branch != Some(b));
+            let inside = |l: &usize| a.groups.branch(*id).nodes.contains(&a.priced[*l].node);
+            if without { (0..a.priced.len()).filter(inside).map(weights).sum() } else { 0.0 }
+        };
+        Self { groups: space.groups.iter().map(group).collect(), branches: space.branches.iter().enumerate().map(branch).collect() }
+    }
+
+    /// The channels inside a branch share out the measured `damage` of losing it in proportion to what they are worth here, and all
+    /// other channels are brought to the same scale. A branch without channels of its own is worth its damage.
+    pub(crate) fn sharing_out(mut self, space: &Space, damage: &BTreeMap<BranchId, f64>) -> Self {
+        let mut sums = vec![0.0; space.branches.len()];
+        for (g, v) in space.groups.iter().zip(&self.groups) {
+            if let (Some(b), Some(&all)) = (g.branch, v.last()) {
+                sums[b] += all;
+            }
+        }
+        let of = |b: usize| damage.get(&space.branches[b]).copied().unwrap_or(0.0);
+        let total_damage: f64 = (0..sums.len()).filter(|&b| sums[b] > 0.0).map(of).sum();
+        let total: f64 = sums.iter().sum();
+        let common = if total > 0.0 && total_damage > 0.0 { total_damage / total } else { 1.0 };
+        for (g, v) in space.groups.iter().zip(&mut self.groups) {
+            let factor = match g.branch {
+                Some(b) if sums[b] > 0.0 => of(b) / sums[b],
+                _ => common,
+            };
+            v.iter_mut().for_each(|x| *x *= factor);
+        }
+        for (b, value) in self.branches.iter_mut().enumerate().filter(|(b, _)| sums[*b] <= 0.0) {
+            *value = of(b);
+        }
+        self
     }
 
     /// What lives in removable branches counted `balance` times.
@@ -79,5 +112,32 @@ impl Values {
         let (groups, branches) = choice.split_at(self.groups.len());
         let of_groups: f64 = self.groups.iter().zip(groups).map(|(v, &k)| v[k]).sum();
         of_groups + self.branches.iter().zip(branches).filter(|(_, b)| **b == 1).map(|(v, _)| v).sum::<f64>()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn group(id: u32, branch: Option<usize>) -> GroupOptions {
+        GroupOptions { group: GroupId(id), counts: if branch.is_some() { vec![0, 2, 4] } else { vec![2, 4] }, branch }
+    }
+
+    #[test]
+    fn a_branch_is_worth_its_damage_whether_or_not_channels_live_in_it() {
+        // Two groups in the first branch, one outside, nothing in the second.
+        let space = Space { groups: vec![group(0, Some(0)), group(1, None), group(2, Some(0))], branches: vec![BranchId(0), BranchId(1)] };
+        let values = Values { groups: vec![vec![0.0, 2.0, 3.0], vec![4.0, 5.0], vec![0.0, 1.0, 1.0]], branches: vec![0.0; 2] };
+        let damage = BTreeMap::from([(BranchId(0), 0.8), (BranchId(1), 0.5)]);
+        let shared = values.sharing_out(&space, &damage);
+        let without = |b: usize| {
+            let mut choice = space.keep_all();
+            choice[space.groups.len() + b] = 0;
+            space.canonical(&mut choice);
+            shared.total(&space.keep_all()) - shared.total(&choice)
+        };
+        assert!((without(0) - 0.8).abs() < 1e-12 && (without(1) - 0.5).abs() < 1e-12, "{shared:?}");
+        // Damage per saliency inside, for what is outside as well.
+        assert_eq!(shared.groups[1], [4.0 * 0.2, 5.0 * 0.2]);
     }
 }

@@ -63,7 +63,7 @@ pub fn demo(out: &Path, seed: u64, worker: Option<latency::WorkerCommand>, obser
     let mut progress = |p: &train::Progress| crate::tuning::told(observer, p);
     train::fit(&mut net, None, &data, &recipe, &mut Hooks { progress: Some(&mut progress), ..Default::default() })?;
     if observer.stop() {
-        return Err(crate::Error::Setting("stopped while the demonstration's network was training; run `secateur demo` again".into()));
+        return Err(crate::Error::Stopped("the demonstration's network was still training; run `secateur demo` again".into()));
     }
     net.write_back(&mut model)?;
     model.save(&model_path)?;

@@ -14,6 +14,7 @@ use super::solve::{Damage, Worth, fit};
 use super::space::{Costs, Priced, RATES, Schemes, Space};
 use super::table::timed;
 use crate::bench::Relative;
+use crate::bracket::Bracket;
 use crate::cost::SchemeTable;
 use crate::error::{Error, Result};
 use crate::evaluator::{Evaluator, Score};
@@ -257,15 +258,14 @@ impl<'s, 'o> Mapper<'s, 'o> {
             return choose(self, limit);
         }
         let (landing, budget_s) = (self.session.landing_s(), self.session.budget_s);
-        let (mut inner, mut below, mut above) = (self.limit(), None::<f64>, None::<f64>);
+        let mut bracket = Bracket::new(self.limit());
         let mut best: Option<(f64, Genes)> = None;
-        let mut least_s = f64::INFINITY;
+        let mut best_s: Option<f64> = None;
         for _ in 0..ATTEMPTS {
-            let genes = match choose(self, inner) {
+            let genes = match choose(self, bracket.inner()) {
                 Ok(genes) => genes,
-                Err(Error::Search(search::Error::Infeasible { .. })) => {
-                    below = Some(inner);
-                    inner = above.map_or(inner * 1.05, |a| (a + inner) / 2.0);
+                Err(e) if e.is_out_of_reach() => {
+                    bracket.out_of_reach();
                     continue;
                 }
                 Err(e) => return Err(e),
@@ -273,25 +273,19 @@ impl<'s, 'o> Mapper<'s, 'o> {
             let latency = self.latency(&genes)?;
             let s = self.session.seconds(&latency);
             self.bias = s / self.predicted_s(&genes);
-            least_s = least_s.min(s);
+            best_s = best_s.into_iter().chain([s]).min_by(f64::total_cmp);
             if s <= budget_s && best.as_ref().is_none_or(|(b, _)| *b < s) {
                 best = Some((s, genes));
             }
             if landing.contains(&s) {
                 break;
             }
-            if s > *landing.end() {
-                above = Some(above.map_or(inner, |a| a.min(inner)));
-            } else {
-                below = Some(below.map_or(inner, |b| b.max(inner)));
+            bracket.measured(s, self.session.target_s(), s > *landing.end());
+            if bracket.width() < self.session.settings.tolerance / 20.0 {
+                break;
             }
-            let wanted = inner * self.session.target_s() / s;
-            inner = match (below, above) {
-                (Some(b), Some(a)) if wanted <= b || wanted >= a => (a + b) / 2.0,
-                _ => wanted,
-            };
         }
-        best.map(|(_, genes)| genes).ok_or(Error::BudgetNotReached { budget_s, best_s: least_s })
+        best.map(|(_, genes)| genes).ok_or(Error::BudgetNotReached { budget_s, best_s })
     }
 
     /// The best of `candidates` (best first), brought to the budget as measured: rates are moved until the budget is used and
@@ -302,7 +296,7 @@ impl<'s, 'o> Mapper<'s, 'o> {
     pub fn land(&mut self, candidates: &[Genes]) -> Result<Genes> {
         self.session.stage("bringing the best mappings to the budget")?;
         let mut landed: Vec<Genes> = Vec::new();
-        let mut best_s = f64::INFINITY;
+        let mut best_s: Option<f64> = None;
         for first in candidates.iter().take(FINALISTS) {
             let (mut genes, mut bias) = (first.clone(), self.bias);
             for _ in 0..FITS {
@@ -311,7 +305,7 @@ impl<'s, 'o> Mapper<'s, 'o> {
                 Priced { space: &self.space, costs: &self.costs }.canonical(&mut moved);
                 let latency = self.latency(&moved)?;
                 let s = self.session.seconds(&latency);
-                best_s = best_s.min(s);
+                best_s = best_s.into_iter().chain([s]).min_by(f64::total_cmp);
                 bias = s / self.predicted_s(&moved);
                 let inside = self.weights.is_some() || self.session.landing_s().contains(&s);
                 if (self.weights.is_some() || s <= self.session.budget_s) && !landed.contains(&moved) {

@@ -25,13 +25,13 @@ pub use space::Schemes;
 
 use crate::analysis::Analysis;
 use crate::bench::{Probes, Relative};
-use crate::error::{Error, Result};
+use crate::error::{Error, Result, stoppable};
 use crate::evaluator::Score;
 use crate::events::Observer;
 use crate::run::Run;
 use crate::schemes::Mapping;
 use crate::session::Session;
-use crate::settings::Settings;
+use crate::settings::{Settings, named};
 use mapper::Mapper;
 use rules::{Reasons, rules};
 use solve::solve;
@@ -59,35 +59,7 @@ pub enum MapBy {
     Random,
 }
 
-impl std::str::FromStr for MapBy {
-    type Err = Error;
-
-    fn from_str(s: &str) -> Result<Self> {
-        Ok(match s {
-            "rules" => Self::Rules,
-            "knapsack" => Self::Knapsack,
-            "search" => Self::Search,
-            "evolution" => Self::Evolution,
-            "random" => Self::Random,
-            _ => {
-                let text = format!("`{s}` is no way to map schemes; there are `rules`, `knapsack`, `search`, `evolution`, `random`");
-                return Err(Error::Setting(text));
-            }
-        })
-    }
-}
-
-impl std::fmt::Display for MapBy {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.write_str(match self {
-            Self::Rules => "rules",
-            Self::Knapsack => "knapsack",
-            Self::Search => "search",
-            Self::Evolution => "evolution",
-            Self::Random => "random",
-        })
-    }
-}
+named!(MapBy, "way to map schemes", Rules = "rules", Knapsack = "knapsack", Search = "search", Evolution = "evolution", Random = "random");
 
 /// What a mapping is chosen by, besides the settings of every run.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -137,6 +109,9 @@ impl MapSettings {
         let searches = matches!(self.by, MapBy::Search | MapBy::Evolution | MapBy::Random);
         if searches && settings.data.is_none() {
             return Err(Error::Setting(format!("--by {} scores candidates and needs data: give `--data`, or `--by rules`", self.by)));
+        }
+        if searches && settings.score_images == 0 {
+            return Err(Error::Setting(format!("--by {} judges candidates on held-out images: give --score-images above 0", self.by)));
         }
         if searches && !(1..=1_000_000).contains(&self.evaluations) {
             return Err(Error::Setting(format!("--evaluations is {}; it must lie between 1 and 1000000", self.evaluations)));
@@ -221,6 +196,10 @@ pub fn map(settings: Settings, how: MapSettings, work: &Path, observer: &mut dyn
     settings.check()?;
     how.check(&settings)?;
     let run = open(&settings, &how, work)?;
+    stoppable(work, observer, |observer| execute(settings, how, run, observer))
+}
+
+fn execute(settings: Settings, how: MapSettings, run: Run, observer: &mut dyn Observer) -> Result<MapReport> {
     let mut session = Session::open(settings, run, observer)?;
     let hard = how.hard.unwrap_or_else(|| classes(&session.dense) > EASY_CLASSES);
     let mut mapper = Mapper::open(&mut session, how.compression, how.tune_steps)?;
@@ -243,7 +222,6 @@ pub fn map(settings: Settings, how: MapSettings, work: &Path, observer: &mut dyn
             let mut seeds: Vec<Genes> = if how.seeded { vec![met] } else { Vec::new() };
             if how.seeded {
                 seeds.extend([by_rules(&mapper, limit), by_knapsack(&mapper, limit)].into_iter().filter_map(Result::ok));
-                seeds.dedup();
             }
             let best = search::search(&mut mapper, by, how.evaluations, &seeds)?;
             mapper.land(&best)?

@@ -44,14 +44,27 @@ pub(super) fn search(mapper: &mut Mapper, by: MapBy, evaluations: usize, seeds: 
     let (space, costs, limit) = (mapper.space.clone(), mapper.costs.clone(), mapper.limit());
     let genome = Priced { space: &space, costs: &costs };
     let mut run = Run { found: Vec::new(), evaluations };
+    let mut rng = ChaCha8Rng::seed_from_u64(mapper.seed());
+    let mut within = |genes: &Genes| {
+        let mut moved = genes.clone();
+        genome.canonical(&mut moved);
+        repair(&genome, limit, &mut moved, &mut rng).then_some(moved)
+    };
+    // All searches start from the same.
+    let mut first: Vec<Genes> = Vec::new();
+    for genes in seeds.iter().filter_map(&mut within) {
+        if first.len() < evaluations && !first.contains(&genes) {
+            first.push(genes);
+        }
+    }
     if by != MapBy::Search {
         let evolving = Evolving { population: BATCH, elite: ELITE, mutants: BATCH / 2, crossovers: BATCH * 2 / 5, ..Evolving::default() };
         let seed = mapper.seed();
         let settings = if by == MapBy::Random { Evolving::random(BATCH, seed) } else { Evolving { seed, ..evolving } };
         let mut evolution = Evolution::new(settings);
         while run.left() > 0 {
-            let first = if run.found.is_empty() { seeds } else { &[] };
-            let mut generation = evolution.ask(&genome, limit, first);
+            let seeds: &[Genes] = if run.found.is_empty() { &first } else { &[] };
+            let mut generation = evolution.ask(&genome, limit, seeds);
             if generation.is_empty() {
                 break;
             }
@@ -65,16 +78,7 @@ pub(super) fn search(mapper: &mut Mapper, by: MapBy, evaluations: usize, seeds: 
         return Ok(run.best_first(mapper));
     }
     let mut policy = Policy::new(genome.arities(), Learning { seed: mapper.seed(), ..Learning::default() });
-    let mut rng = ChaCha8Rng::seed_from_u64(mapper.seed());
-    let mut within = |genes: &Genes| {
-        let mut moved = genes.clone();
-        genome.canonical(&mut moved);
-        repair(&genome, limit, &mut moved, &mut rng).then_some(moved)
-    };
-    let mut seeds: Vec<Genes> = seeds.iter().filter_map(&mut within).collect();
-    seeds.dedup();
-    seeds.truncate(evaluations);
-    run.score(mapper, &seeds)?;
+    run.score(mapper, &first)?;
     let probability = (1.0 - DIFFERENT / genome.arities().len() as f64).max(0.5);
     while run.left() > 0 {
         let best = run.best_first(mapper);

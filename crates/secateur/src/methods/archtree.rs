@@ -164,6 +164,10 @@ mod tests {
             unique.sort();
             unique.dedup();
             prop_assert_eq!(unique.len(), kept.len());
+            // A decision that has two parents counts as the child of the one it was scored best for.
+            let of = |c: &Choice| scored.iter().filter(|(s, _)| s.choice == *c).min_by(|a, b| a.1.total_cmp(&b.1));
+            let another = |c: &Choice| of(c).map(|(s, _)| s.parent) != of(&kept[0]).map(|(s, _)| s.parent);
+            prop_assert!(beam == 1 || !different.iter().any(|c| another(c)) || kept.iter().any(another), "{:?} of {:?}", kept, scored);
             let best = scored.iter().map(|(_, l)| *l).fold(f64::INFINITY, f64::min);
             prop_assert!(scored.iter().any(|(c, l)| *l == best && c.choice == kept[0]));
         }

@@ -69,7 +69,7 @@ pub(super) fn approach(session: &mut Session, cost: Cost) -> Result<Approach> {
         // A step that is below what this stage can reach is left to the last one, which knows the floor.
         let choice = match Chooser::new(&stage, &space, &values, &*costs, session.settings.solver).choose(goal) {
             Ok(c) => c,
-            Err(Error::Search(search::Error::Infeasible { .. })) => continue,
+            Err(e) if e.is_out_of_reach() => continue,
             Err(e) => return Err(e),
         };
         let decision = space.decision(&stage.analysis.groups, &saliency, &choice);
@@ -139,7 +139,7 @@ fn balanced(
         let weighted = values.weighted(space, balance);
         let choice = match Chooser::new(stage, space, &weighted, costs, session.settings.solver).choose(budget) {
             Ok(c) => c,
-            Err(Error::Search(search::Error::Infeasible { .. })) => return Ok(values.clone()),
+            Err(e) if e.is_out_of_reach() => return Ok(values.clone()),
             Err(e) => return Err(e),
         };
         if tried.iter().all(|(c, ..)| *c != choice) {

@@ -16,7 +16,7 @@ use crate::error::Result;
 use crate::session::Session;
 use crate::settings::Settings;
 
-/// Candidates in the elite; mutants and crossovers are half of the population each, once there is an elite.
+/// Candidates in the elite; once there is one, half of a population are mutants, two in five crossovers, and the rest drawn anew.
 const ELITE: usize = 10;
 
 /// From the dense network, at random.

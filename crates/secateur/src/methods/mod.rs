@@ -10,7 +10,7 @@ mod trials;
 mod uniform;
 
 pub(crate) use halp::Chooser;
-pub use pareto::{FRONT_VERSION, Front, FrontPoint, pareto};
+pub use pareto::{FRONT_VERSION, Front, FrontPoint, is_pareto_run, pareto, resume_pareto};
 pub use schedule::geometric;
 
 use crate::error::Result;

@@ -11,7 +11,7 @@ use super::geometric;
 use super::lacp::{evolving, next_generation};
 use super::trials::{Choice, Trials};
 use crate::bench::Relative;
-use crate::error::{Error, Result};
+use crate::error::{Error, Result, stoppable};
 use crate::evaluator::{Figure, Score};
 use crate::events::Observer;
 use crate::plan::Cut;
@@ -59,6 +59,18 @@ pub struct Front {
     pub measured: usize,
 }
 
+/// The file that makes a run one of a front.
+const RANGE: &str = "pareto.json";
+
+/// The budgets of a front, besides the least, which is that of its settings.
+#[derive(Debug, Clone, Copy, Serialize, Deserialize)]
+struct Range {
+    /// The largest, a share of the dense latency.
+    to: f64,
+    /// How many there are.
+    budgets: usize,
+}
+
 /// Searches at `budgets` budgets between `settings.budget` and `to` (a share of the dense latency), and leaves `front.json`,
 /// `front.csv`, `front.svg` and a plan per point in the new directory `out`. With [`Method::Halp`] the candidates are the joint
 /// solver's; every other method evolves them for `settings.generations` generations per budget.
@@ -67,10 +79,40 @@ pub struct Front {
 /// As [`crate::prune`]; there are no data to score on.
 pub fn pareto(settings: Settings, to: f64, budgets: usize, out: &Path, observer: &mut dyn Observer) -> Result<Front> {
     settings.check()?;
+    if settings.data.is_none() || settings.score_images == 0 {
+        return Err(Error::Setting(
+            "a front is one of accuracy, which is judged on held-out images: give `--data`, and --score-images above 0".into(),
+        ));
+    }
+    if !(to > 0.0 && to < 1.0) {
+        return Err(Error::Setting(format!("the largest budget is {to} of the dense latency; it must lie between the least and 1")));
+    }
     let run = Run::create(out)?;
     // Nothing is trained: what is scored are the dense network's weights.
     let settings = Settings { recipe: train::Recipe { epochs: 0.0, ..settings.recipe.clone() }, ..settings };
+    let range = Range { to, budgets };
     run.write_json("config.json", &settings)?;
+    run.write_json(RANGE, &range)?;
+    stoppable(out, observer, |observer| execute(settings, range, run, observer))
+}
+
+/// The run in `out` is one of a front, to be continued by [`resume_pareto`].
+pub fn is_pareto_run(out: &Path) -> bool {
+    out.join(RANGE).is_file()
+}
+
+/// Goes on with the front in `out` where it stopped, measuring in processes started by `worker`.
+///
+/// # Errors
+/// There is no front in `out`; as [`pareto`].
+pub fn resume_pareto(out: &Path, worker: Option<latency::WorkerCommand>, observer: &mut dyn Observer) -> Result<Front> {
+    let run = Run::open(out)?;
+    let settings = Settings { worker, ..run.read_json("config.json")? };
+    let range = run.read_json(RANGE)?;
+    stoppable(out, observer, |observer| execute(settings, range, run, observer))
+}
+
+fn execute(settings: Settings, Range { to, budgets }: Range, run: Run, observer: &mut dyn Observer) -> Result<Front> {
     let mut session = Session::open(settings, run, observer)?;
     let from = session.budget_s / session.dense_s;
     if !(from..1.0).contains(&to) {
@@ -158,7 +200,9 @@ impl Trials<'_, '_> {
         let session = &self.session;
         let decision = self.decision(choice);
         let shapes = graph::InputShapes::batch(session.settings.latency_batch);
-        let smaller = crate::Analysis::new(self.stage.analysis.apply(&decision)?, &shapes)?;
+        let smaller = self.stage.analysis.apply(&decision)?;
+        crate::verify::check(&self.stage.analysis, &decision, &smaller, session.bench.runtime())?;
+        let smaller = crate::Analysis::new(smaller, &shapes)?;
         let cut = Cut { steps: vec![decision.to_named(&self.stage.analysis.groups, &self.stage.analysis.graph)] };
         let plan = session.plan(&Stage { analysis: smaller, cut }, &latency, session.seconds(&latency))?;
         let path = session.run.write_json(&format!("plans/{:02}.json", k + 1), &plan)?;

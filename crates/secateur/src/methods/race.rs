@@ -65,7 +65,7 @@ struct Contender {
 fn line_up(session: &mut Session, approach: &Approach) -> Result<Vec<Contender>> {
     let Approach { table, stage, saliency, .. } = approach;
     let space = Space::new(&stage.analysis.groups, session.settings.chunk, session.depth());
-    let mut field: Vec<Contender> = Vec::new();
+    let (mut field, mut best_s): (Vec<Contender>, Option<f64>) = (Vec::new(), None);
     for way in ways(session, approach, &space)? {
         if field.len() == session.settings.contenders {
             break;
@@ -76,7 +76,10 @@ fn line_up(session: &mut Session, approach: &Approach) -> Result<Vec<Contender>>
         let outcome = match session.meet_budget(&aim, way.cost.goal(session), &mut |inner| chooser.choose(inner)) {
             Ok(outcome) => outcome,
             // Another way may.
-            Err(Error::BudgetNotReached { .. }) => continue,
+            Err(Error::BudgetNotReached { best_s: found, .. }) => {
+                best_s = best_s.into_iter().chain(found).min_by(f64::total_cmp);
+                continue;
+            }
             Err(e) => return Err(e),
         };
         let cut = &outcome.stage.cut;
@@ -86,7 +89,7 @@ fn line_up(session: &mut Session, approach: &Approach) -> Result<Vec<Contender>>
         }
     }
     if field.is_empty() {
-        return Err(Error::BudgetNotReached { budget_s: session.budget_s, best_s: f64::INFINITY });
+        return Err(Error::BudgetNotReached { budget_s: session.budget_s, best_s });
     }
     Ok(field)
 }
@@ -120,7 +123,8 @@ fn ways(session: &mut Session, approach: &Approach, space: &Space) -> Result<Vec
                 chosen.push(choice);
                 ways.push(way);
             }
-            Ok(_) | Err(Error::Search(search::Error::Infeasible { .. })) => {}
+            Ok(_) => {}
+            Err(e) if e.is_out_of_reach() => {}
             Err(e) => return Err(e),
         }
     }
@@ -165,7 +169,7 @@ fn halve(session: &mut Session, mut field: Vec<Contender>, steps_spent: usize) -
         field.truncate(if steps == 0 { 1 } else { of.div_ceil(2) });
     }
     let Some(Contender { way, mut outcome, model, .. }) = field.into_iter().next() else {
-        return Err(Error::BudgetNotReached { budget_s: session.budget_s, best_s: f64::INFINITY });
+        return Err(Error::BudgetNotReached { budget_s: session.budget_s, best_s: None });
     };
     session.tell(Event::Note { text: format!("race won by {way}") });
     outcome.stage.analysis = outcome.stage.analysis.with_model(model, session.settings.latency_batch)?;

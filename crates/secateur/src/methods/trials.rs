@@ -75,7 +75,7 @@ impl<'s, 'o> Trials<'s, 'o> {
     /// As [`Trials::open`].
     pub fn at(session: &'s mut Session<'o>, approach: Approach) -> Result<Self> {
         let Approach { table, stage, saliency, step, steps_spent } = approach;
-        let space = session.space(&stage, session.settings.depth)?;
+        let space = session.space(&stage, session.depth())?;
         let values = session.values(&stage, &space, &saliency, step)?;
         let evaluator = session.evaluator(&stage)?;
         let (measured, scores) = (HashMap::new(), HashMap::new());
@@ -188,7 +188,7 @@ impl<'s, 'o> Trials<'s, 'o> {
                         found.push(choice);
                     }
                 }
-                Err(Error::Search(search::Error::Infeasible { .. })) => break,
+                Err(e) if e.is_out_of_reach() => break,
                 Err(e) => return Err(e),
             }
         }
@@ -227,14 +227,19 @@ impl<'s, 'o> Trials<'s, 'o> {
         self.score(&landed)?;
         self.by_score(&mut landed);
         landed.dedup();
-        // Below the tolerance is better than nothing: the slowest of those first.
-        let mut under: Vec<Choice> =
-            candidates.into_iter().chain(moved).filter(|c| self.seconds(c).is_some_and(|s| s < *landing.start())).collect();
-        under.sort_by(|a, b| self.seconds(b).partial_cmp(&self.seconds(a)).unwrap_or(std::cmp::Ordering::Equal));
-        under.dedup();
+        // Beside the landing is better than nothing: what is nearest to it first.
+        let off = |s: f64| (landing.start() - s).max(s - landing.end());
+        let mut beside: Vec<(f64, Choice)> = candidates
+            .into_iter()
+            .chain(moved)
+            .filter_map(|c| self.seconds(&c).filter(|s| *s <= budget_s && !landing.contains(s)).map(|s| (off(s), c)))
+            .collect();
+        beside.sort_by(|a, b| a.0.total_cmp(&b.0).then_with(|| a.1.cmp(&b.1)));
+        beside.dedup();
         let mut last: Option<(Choice, Relative)> = None;
-        for choice in landed.into_iter().chain(under).take(CONFIRMATIONS) {
+        for choice in landed.into_iter().chain(beside.into_iter().map(|b| b.1)).take(CONFIRMATIONS) {
             let latency = self.session.confirm("confirmed", &self.model(&choice)?)?;
+            self.measured.insert(choice.clone(), latency.clone());
             let s = self.session.seconds(&latency);
             self.session.tell(Event::Measured {
                 attempt: self.measured.len(),
@@ -250,7 +255,7 @@ impl<'s, 'o> Trials<'s, 'o> {
             }
         }
         let Some((choice, latency)) = last else {
-            let best_s = self.measured.values().map(|r| self.session.seconds(r)).fold(f64::INFINITY, f64::min);
+            let best_s = self.measured.values().map(|r| self.session.seconds(r)).min_by(f64::total_cmp);
             return Err(Error::BudgetNotReached { budget_s, best_s });
         };
         let predicted_s = self.forecast().seconds(&choice);

@@ -57,10 +57,11 @@ impl Journal {
     /// Records the result of step `name`.
     ///
     /// # Errors
-    /// The disk refuses.
-    pub fn record<T: Serialize>(&self, name: &str, value: &T, seconds: f64) -> Result<()> {
-        let text =
-            serde_json::to_string(value).map_err(|e| Error::File { path: self.path.clone(), cause: format!("step `{name}`: {e}") })?;
+    /// The disk refuses; the result cannot be read back, as numbers that are not finite cannot.
+    pub fn record<T: Serialize + DeserializeOwned>(&self, name: &str, value: &T, seconds: f64) -> Result<()> {
+        let failed = |cause: String| Error::File { path: self.path.clone(), cause: format!("step `{name}`: {cause}") };
+        let text = serde_json::to_string(value).map_err(|e| failed(e.to_string()))?;
+        serde_json::from_str::<T>(&text).map_err(|e| failed(format!("its result cannot be kept, a number in it is not finite: {e}")))?;
         let now = SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |d| d.as_secs() as i64);
         self.wrap(self.db.execute("INSERT OR REPLACE INTO steps VALUES (?1, ?2, ?3, ?4)", params![name, text, seconds, now]))?;
         Ok(())
@@ -105,6 +106,15 @@ mod tests {
         let first = Journal::open(path.clone()).expect("open").step("a", || Ok(vec![0.1f64, 1.0 / 3.0])).expect("step");
         let again: Vec<f64> = Journal::open(path).expect("open").step("a", || panic!("done twice")).expect("step");
         assert_eq!(first, again);
+    }
+
+    #[test]
+    fn what_could_not_be_read_back_is_not_recorded() {
+        let folder = tempfile::tempdir().expect("folder");
+        let journal = Journal::open(folder.path().join("journal.sqlite")).expect("open");
+        let refused = journal.record("a", &f64::NAN, 0.0).expect_err("refused").to_string();
+        assert!(refused.contains("not finite"), "{refused}");
+        assert_eq!(journal.recall::<f64>("a").expect("recall"), None);
     }
 
     #[test]

@@ -24,19 +24,27 @@ impl Run {
     /// It exists and is not empty, or cannot be written.
     pub fn create(directory: impl AsRef<Path>) -> Result<Self> {
         let directory = directory.as_ref().to_owned();
-        let file = |cause: String| Error::File { path: directory.clone(), cause };
-        let taken = std::fs::read_dir(&directory).is_ok_and(|mut d| d.next().is_some());
-        if taken {
-            let what = if directory.join("journal.sqlite").exists() {
-                "holds another run; continue it with `secateur resume`, or"
-            } else {
-                "is not empty;"
-            };
-            return Err(file(format!("the run directory {what} choose another `--out`")));
-        }
-        std::fs::create_dir_all(&directory).map_err(|e| file(format!("it cannot be made: {e}")))?;
+        Self::must_be_free(&directory)?;
+        let cannot = |e: std::io::Error| Error::File { path: directory.clone(), cause: format!("it cannot be made: {e}") };
+        std::fs::create_dir_all(&directory).map_err(cannot)?;
         let journal = Journal::open(directory.join("journal.sqlite"))?;
         Ok(Self { directory, journal })
+    }
+
+    /// That nothing is in the way of a new run in `directory`.
+    ///
+    /// # Errors
+    /// It exists and is not empty.
+    pub fn must_be_free(directory: &Path) -> Result<()> {
+        if !std::fs::read_dir(directory).is_ok_and(|mut d| d.next().is_some()) {
+            return Ok(());
+        }
+        let what = if directory.join("journal.sqlite").exists() {
+            "holds another run, with settings of its own; continue it as it is with `secateur resume`, or"
+        } else {
+            "is not empty;"
+        };
+        Err(Error::File { path: directory.to_owned(), cause: format!("the run directory {what} choose another `--out`") })
     }
 
     /// Opens the directory of a run that was started before.
@@ -72,15 +80,13 @@ impl Run {
         Ok(path)
     }
 
-    /// Writes `value` as JSON through a temporary file and a rename.
+    /// As [`write_json`], into the run.
     ///
     /// # Errors
     /// The disk refuses.
     pub fn write_json(&self, name: &str, value: &impl Serialize) -> Result<PathBuf> {
         let path = self.file(name)?;
-        let mut text = serde_json::to_vec_pretty(value).map_err(|e| Error::File { path: path.clone(), cause: e.to_string() })?;
-        text.push(b'\n');
-        graph::write_atomically(&path, &text)?;
+        write_json(&path, value)?;
         Ok(path)
     }
 
@@ -101,6 +107,16 @@ impl Run {
         model.replace(&path)?;
         Ok(path)
     }
+}
+
+/// Writes `value` as JSON through a temporary file and a rename.
+///
+/// # Errors
+/// The disk refuses.
+pub fn write_json(path: &Path, value: &impl Serialize) -> Result<()> {
+    let mut text = serde_json::to_vec_pretty(value).map_err(|e| Error::File { path: path.to_owned(), cause: e.to_string() })?;
+    text.push(b'\n');
+    Ok(graph::write_atomically(path, &text)?)
 }
 
 /// Reads a JSON file.

@@ -17,7 +17,7 @@ pub use job::SchemeJob;
 pub use mapping::{Assigned, Mapping};
 pub use report::{ReorderedRow, SCHEME_REPORT_VERSION, SchemeLatency, SchemePlan, SchemeReport, SchemeRow};
 
-use crate::error::{Error, Result};
+use crate::error::{Error, Result, stoppable};
 use crate::evaluator::{Figure, Score};
 use crate::events::Observer;
 use crate::plan::file_hash;
@@ -41,7 +41,7 @@ pub fn prune_to_schemes(settings: Settings, job: SchemeJob, out: &Path, observer
     let run = Run::create(out)?;
     run.write_json("config.json", &settings)?;
     run.write_json(JOB, &job)?;
-    execute(Work::open(settings, job, run, observer)?)
+    stoppable(out, observer, |observer| execute(Work::open(settings, job, run, observer)?))
 }
 
 /// The run in `out` is one of schemes, to be continued by [`resume_schemes`].
@@ -57,7 +57,7 @@ pub fn resume_schemes(out: &Path, worker: Option<latency::WorkerCommand>, observ
     let run = Run::open(out)?;
     let settings = Settings { worker, ..run.read_json("config.json")? };
     let job = run.read_json(JOB)?;
-    execute(Work::open(settings, job, run, observer)?)
+    stoppable(out, observer, |observer| execute(Work::open(settings, job, run, observer)?))
 }
 
 fn execute(mut work: Work) -> Result<SchemeReport> {
@@ -132,9 +132,8 @@ fn dense_latency(work: &mut Work) -> Result<Option<f64>> {
         return Ok(None);
     }
     work.stage("measuring the dense network")?;
-    let Work { bench: Some(bench), run, dense, .. } = work else { return Ok(None) };
-    let measured: latency::Measurement = run.journal.step("dense latency", || bench.absolute(&dense.model))?;
-    Ok(Some(measured.median_s))
+    let Work { bench: Some(bench), run, dense, settings, .. } = work else { return Ok(None) };
+    Ok(Some(bench.begin(run, &settings.model, &dense.model)?.median_s))
 }
 
 fn measure(work: &mut Work, model: &graph::Model, dense_s: f64) -> Result<SchemeLatency> {

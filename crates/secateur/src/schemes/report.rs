@@ -56,7 +56,7 @@ pub struct ReorderedRow {
 pub struct SchemePlan {
     /// Form of this file.
     pub version: u32,
-    /// Name of the dense network's file.
+    /// Path of the dense network's file, as it was given.
     pub model: String,
     /// BLAKE3 of its bytes.
     pub model_hash: String,

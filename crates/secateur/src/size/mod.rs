@@ -5,7 +5,6 @@
 //! the share of its saliency that goes, so that no group pays for all.
 
 mod budget;
-mod check;
 mod problem;
 
 use std::collections::BTreeMap;
@@ -23,8 +22,7 @@ use crate::plan::Cut;
 use crate::recovery::Recovery;
 use crate::scope::Scope;
 use crate::settings::Settings;
-use crate::verify::TwinCheck;
-use check::verify;
+use crate::verify::{TwinCheck, check_anywhere};
 use problem::{choose, parameters};
 
 /// What became of one group.
@@ -129,7 +127,7 @@ pub fn prune_to_size(
     let smaller = dense.apply(&decision)?;
     let small = Analysis::new(smaller.clone(), &at(shapes, &assumed))?;
     let twin = dense.masked_twin(&decision)?;
-    let checks = verify(&dense, &decision, &twin, &smaller, shapes, &assumed, runtimes)?;
+    let checks = check_anywhere(&dense, &decision, &twin, &smaller, shapes, &assumed, runtimes)?;
     let outcome = |g: &Group| GroupOutcome {
         name: g.name.clone(),
         channels: g.size,

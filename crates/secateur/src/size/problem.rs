@@ -88,11 +88,13 @@ pub(super) fn choose(a: &Analysis, allowed: u64) -> Result<Decision> {
         costs.constant() + (0..layers.len()).map(of).sum::<f64>()
     };
     let mut inner = allowed as f64 - costs.constant();
-    let (mut counts, mut spent) = loop {
+    let (mut counts, spent) = loop {
         let choice = match search::joint::solve(&problem, inner, &limits) {
             Ok(s) => s.choice,
             Err(search::Error::Infeasible { floor: least }) => return Err(floor(least)),
-            Err(search::Error::Undecided { found, .. }) => return Err(floor(found)),
+            Err(search::Error::Undecided { found, lower }) => {
+                return Err(floor(if found.is_finite() { found } else { lower.max(inner) }));
+            }
             Err(e) => return Err(e.into()),
         };
         let counts = space.kept(&choice);
@@ -103,39 +105,46 @@ pub(super) fn choose(a: &Analysis, allowed: u64) -> Result<Decision> {
         // The cost of a tensor of very many groups is a sum in the problem: what is over comes off the budget.
         inner -= (spent - allowed as f64).max(1e-3 * allowed as f64);
     };
-    // Chunks are coarse: what is left of the budget brings back the channels that save most loss per parameter.
-    let touching: BTreeMap<GroupId, Vec<usize>> = space
-        .groups
-        .iter()
-        .map(|g| {
-            let reads = |l: &Layer| l.inputs.iter().chain(&l.outputs).any(|(x, _)| *x == g.group);
-            (g.group, (0..layers.len()).filter(|&l| reads(&layers[l])).collect())
-        })
-        .collect();
+    fill(a, &widths, &layers, &costs, &mut counts, allowed as f64 - spent, &loss);
+    let keep = counts.iter().filter(|(g, c)| **c < a.groups.group(**g).size).map(|(&g, &c)| (g, saliency.best(g, c))).collect();
+    Ok(Decision { keep, ..Decision::default() })
+}
+
+/// Chunks are coarse: what is `left` of the budget brings back the channels that save most `loss` per parameter.
+fn fill(
+    a: &Analysis,
+    widths: &Widths,
+    layers: &[Layer],
+    costs: &Elements,
+    counts: &mut BTreeMap<GroupId, usize>,
+    mut left: f64,
+    loss: &dyn Fn(GroupId, usize) -> f64,
+) {
+    let touching = |g: GroupId| -> Vec<usize> {
+        let touches = |l: &Layer| l.inputs.iter().chain(&l.outputs).any(|(x, _)| *x == g);
+        (0..layers.len()).filter(|&l| touches(&layers[l])).collect()
+    };
+    let touching: BTreeMap<GroupId, Vec<usize>> = counts.keys().map(|&g| (g, touching(g))).collect();
     loop {
-        let grown = |g: GroupId, counts: &BTreeMap<GroupId, usize>| {
+        let grown = |g: GroupId| {
             let of = |l: &usize, extra: usize| {
                 let (i, o) = widths.of(*l, &|x| counts.get(&x).map(|&c| c + usize::from(x == g) * extra));
                 costs.cost(*l, i, o)
             };
             touching[&g].iter().map(|l| of(l, 1) - of(l, 0)).sum::<f64>()
         };
-        let best = space
-            .groups
-            .iter()
-            .filter(|g| counts[&g.group] < a.groups.group(g.group).size)
-            .map(|g| {
-                let (more, gain) = (grown(g.group, &counts), loss(g.group, counts[&g.group]) - loss(g.group, counts[&g.group] + 1));
-                (gain / more.max(1.0), more, g.group)
+        let open = counts.iter().filter(|(g, c)| **c < a.groups.group(**g).size);
+        let best = open
+            .map(|(&g, &c)| {
+                let (more, gain) = (grown(g), loss(g, c) - loss(g, c + 1));
+                (gain / more.max(1.0), more, g)
             })
-            .filter(|(_, more, _)| spent + more <= allowed as f64)
+            .filter(|(_, more, _)| *more <= left)
             .max_by(|x, y| x.0.total_cmp(&y.0).then(y.2.cmp(&x.2)));
         let Some((_, more, group)) = best else { break };
-        spent += more;
+        left -= more;
         counts.entry(group).and_modify(|c| *c += 1);
     }
-    let keep = counts.iter().filter(|(g, c)| **c < a.groups.group(**g).size).map(|(&g, &c)| (g, saliency.best(g, c))).collect();
-    Ok(Decision { keep, ..Decision::default() })
 }
 
 /// By group, the share of its saliency that the `k` most salient channels hold; of its channels where all are 0.

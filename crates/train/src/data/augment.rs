@@ -103,3 +103,53 @@ fn resample(source: &[f32], plane: &mut [f32], [h, w]: [usize; 2], [top, left, h
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// `3y + 2x + 1`, which bilinear resampling hits exactly between its nodes.
+    fn ramp(y: f32, x: f32) -> f32 {
+        3.0 * y + 2.0 * x + 1.0
+    }
+
+    #[test]
+    fn resampling_is_the_identity_on_everything_and_linear_in_between() {
+        let (h, w) = (6, 8);
+        let source: Vec<f32> = (0..h * w).map(|i| ramp((i / w) as f32, (i % w) as f32)).collect();
+        let resampled = |part: [f32; 4]| {
+            let mut plane = vec![f32::NAN; h * w];
+            resample(&source, &mut plane, [h, w], part);
+            plane
+        };
+        assert_eq!(resampled([0.0, 0.0, h as f32, w as f32]), source);
+        // Pixel centres of the part are laid on pixel centres of the plane; beyond the outermost centres there is nothing new.
+        let [top, left, height, width] = [1.5, 0.0, 3.0, 6.0];
+        for (i, found) in resampled([top, left, height, width]).iter().enumerate() {
+            let y = top + ((i / w) as f32 + 0.5) * height / h as f32 - 0.5;
+            let x = left + ((i % w) as f32 + 0.5) * width / w as f32 - 0.5;
+            let expected = ramp(y.clamp(0.0, h as f32 - 1.0), x.clamp(0.0, w as f32 - 1.0));
+            assert!((found - expected).abs() < 1e-5, "[{i}]: {found} instead of {expected}");
+        }
+    }
+
+    #[test]
+    fn a_shift_takes_what_was_there_or_zero() {
+        let (h, w) = (3, 4);
+        let source: Vec<f32> = (1..=h * w).map(|v| v as f32).collect();
+        for dy in -5isize..=5 {
+            for dx in -5isize..=5 {
+                let mut plane = source.clone();
+                shift(&mut plane, [h, w], dy, dx);
+                let expected: Vec<f32> = (0..h * w)
+                    .map(|i| {
+                        let at = [(i / w) as isize + dy, (i % w) as isize + dx];
+                        let inside = (0..h as isize).contains(&at[0]) && (0..w as isize).contains(&at[1]);
+                        if inside { source[at[0] as usize * w + at[1] as usize] } else { 0.0 }
+                    })
+                    .collect();
+                assert_eq!(plane, expected, "{dy}, {dx}");
+            }
+        }
+    }
+}

@@ -84,21 +84,28 @@ pub(super) fn read(dir: &Path) -> Result<Source> {
 }
 
 /// `labels.csv` has a header, the label in its first column; the file is found by its name in any
-/// column, or by a prefix `LABEL_` (zero-padded) of the image's name.
+/// column, or by a prefix `LABEL_` (zero-padded) that no other image's name has.
 fn flat(dir: &Path, csv: &Path, paths: &mut Vec<PathBuf>, labels: &mut Vec<u32>) -> Result<()> {
     let text = std::fs::read_to_string(csv).map_err(|source| Error::Io { path: csv.to_owned(), source })?;
     let images = images(dir)?;
     let name_of = |p: &Path| p.file_name().map(|n| n.to_string_lossy().into_owned()).unwrap_or_default();
     let by_name: HashMap<String, &PathBuf> = images.iter().map(|p| (name_of(p), p)).collect();
-    let by_number: HashMap<u32, &PathBuf> =
-        images.iter().filter_map(|p| Some((name_of(p).split(['_', '.']).next()?.parse().ok()?, p))).collect();
+    let mut by_number: HashMap<u32, Vec<&PathBuf>> = HashMap::new();
+    for path in &images {
+        if let Some(number) = name_of(path).split(['_', '.']).next().and_then(|n| n.parse().ok()) {
+            by_number.entry(number).or_default().push(path);
+        }
+    }
     for (line, row) in text.lines().enumerate().skip(1).filter(|(_, row)| !row.trim().is_empty()) {
+        let bad = |reason: &str| fail(csv, format!("line {}: {reason}", line + 1));
         let columns: Vec<&str> = row.split(',').map(str::trim).collect();
-        let label: Option<u32> = columns.iter().find_map(|c| c.parse().ok());
-        let label = label.ok_or_else(|| fail(csv, format!("line {} has no whole number as label", line + 1)))?;
-        let path = columns.iter().find_map(|c| by_name.get(*c)).or_else(|| by_number.get(&label));
-        let path = path.ok_or_else(|| fail(csv, format!("line {}: no image of that name beside the file", line + 1)))?;
-        paths.push((*path).clone());
+        let label: u32 = columns[0].parse().map_err(|_| bad("its first column is no whole number, to be the label"))?;
+        let path = match (columns.iter().find_map(|c| by_name.get(*c)), by_number.get(&label).map(Vec::as_slice)) {
+            (Some(path), _) | (None, Some([path])) => *path,
+            (None, Some([_, _, ..])) => return Err(bad("several images begin with its label; give the file's name in a column")),
+            (None, _) => return Err(bad("no image of that name beside the file")),
+        };
+        paths.push(path.clone());
         labels.push(label);
     }
     Ok(())

@@ -8,7 +8,7 @@ use rayon::prelude::*;
 use super::augment::{Augment, apply};
 use super::prepare::Layout;
 use super::{Inner, Pixels, folder};
-use crate::error::Result;
+use crate::error::{Error, Result};
 
 /// Inputs and labels of one batch.
 #[derive(Debug, Clone, PartialEq)]
@@ -84,6 +84,8 @@ pub(super) fn assemble(inner: &Inner, chosen: &[u32], augmentation: Option<&Augm
 /// An iterator of batches; two are prepared ahead.
 #[derive(Debug)]
 pub struct Loader {
+    /// Of the data set.
+    name: String,
     batches: Receiver<Result<Batch>>,
     left: usize,
 }
@@ -99,6 +101,7 @@ impl Loader {
     ) -> Self {
         let batch_size = batch_size.max(1);
         let count = if whole { order.len() / batch_size } else { order.len().div_ceil(batch_size) };
+        let name = inner.name.clone();
         let (send, batches) = sync_channel(2);
         std::thread::spawn(move || {
             for chosen in order.chunks(batch_size).take(count).skip(skip) {
@@ -108,7 +111,7 @@ impl Loader {
                 }
             }
         });
-        Self { batches, left: count.saturating_sub(skip) }
+        Self { name, batches, left: count.saturating_sub(skip) }
     }
 }
 
@@ -117,7 +120,13 @@ impl Iterator for Loader {
 
     fn next(&mut self) -> Option<Self::Item> {
         self.left = self.left.checked_sub(1)?;
-        self.batches.recv().ok()
+        Some(self.batches.recv().unwrap_or_else(|_| {
+            // Its end is not the end of the data: nothing may take what came so far for all.
+            self.left = 0;
+            let reason =
+                "the thread that reads it stopped before the last batch, for the reason printed there; this is a defect of the program";
+            Err(Error::Data { path: self.name.clone(), reason: reason.into() })
+        }))
     }
 
     fn size_hint(&self) -> (usize, Option<usize>) {
@@ -126,3 +135,23 @@ impl Iterator for Loader {
 }
 
 impl ExactSizeIterator for Loader {}
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used)]
+mod tests {
+    use super::super::{Normalization, Options, Source};
+    use super::*;
+
+    #[test]
+    fn a_reader_that_panics_is_an_error_and_not_the_end_of_the_data() {
+        // Six images of one pixel, of which four are there.
+        let source = Source { pixels: Pixels::Bytes(vec![7; 4]), count: 6, labels: None, shape: [1, 1, 1], test_from: None };
+        let options =
+            Options { shape: [1, 1, 1], layout: Layout::ChannelsFirst, normalization: Normalization::raw255(), holdout: 0.0, seed: 0 };
+        let inner = Inner { name: "short".into(), source, options, classes: 0, splits: [(0..6).collect(), vec![], vec![]] };
+        let loaded: Vec<_> = Loader::start(Arc::new(inner), (0..6).collect(), 2, None, false, 0).collect();
+        assert_eq!(loaded[..2].iter().map(|b| b.as_ref().unwrap().inputs.clone()).collect::<Vec<_>>(), [[7.0; 2]; 2]);
+        let error = loaded[2].as_ref().unwrap_err().to_string();
+        assert!(loaded.len() == 3 && error.contains("short") && error.contains("stopped"), "{error}");
+    }
+}

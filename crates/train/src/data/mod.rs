@@ -228,6 +228,21 @@ impl Dataset {
         self.0.classes
     }
 
+    /// That something was scored: `n` images of `split`, of which there is one at least.
+    ///
+    /// # Errors
+    /// There was none.
+    pub(crate) fn need_images(&self, split: Split, n: usize) -> Result<usize> {
+        if n > 0 {
+            return Ok(n);
+        }
+        let reason = match self.len(split) {
+            0 => format!("there are no images in its {split:?} part to score; give it more images, or another part"),
+            _ => "no image of it is to be scored; raise the limit".into(),
+        };
+        Err(Error::Data { path: self.0.name.clone(), reason })
+    }
+
     /// Shape of a batch of `n` inputs.
     pub fn batch_shape(&self, n: usize) -> Vec<usize> {
         let [c, h, w] = self.0.options.shape;

@@ -60,13 +60,13 @@ impl Shape {
     }
 }
 
-/// How planes of `size` lie in a signal: `lead` zeros before rows and columns, a pitch that
-/// leaves at least as many zeros between them as any tap reaches over.
+/// How planes lie in a signal: zeros before rows and columns, and a pitch that leaves at least as many zeros between them as
+/// any tap reaches over.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 struct Layout {
-    /// Rows and columns of content in one phase plane.
+    /// Rows of zeros before the first row of a plane, zeros before the first element of a row.
     lead: [usize; 2],
-    /// Rows per plane, columns per row.
+    /// Rows per plane, elements per row, the zeros included.
     pitch: [usize; 2],
 }
 
@@ -291,68 +291,99 @@ fn phases(shape: &Shape, d: usize) -> Vec<Phase> {
         .collect()
 }
 
+/// How the gradient of the output lies in the signals that all phases of the input read.
+#[derive(Debug, Clone, Copy)]
+struct OutputGeometry {
+    layout: Layout,
+    /// Images laid end to end in one task.
+    images: usize,
+    /// Positions of one task, rounded up.
+    positions: usize,
+    /// Length of the signal of one channel.
+    signal: usize,
+}
+
+impl OutputGeometry {
+    fn new(shape: &Shape, by_axis: &[Vec<Phase>; 2]) -> Self {
+        let output = shape.output();
+        let axis = |d: usize| {
+            let all = by_axis[d].iter();
+            let lead = all.clone().flat_map(|p| p.taps.iter().map(|t| -t.1)).max();
+            let lead = lead.unwrap_or(0).max(0) as usize;
+            let trail = all.clone().flat_map(|p| p.taps.iter().map(|t| p.count as isize + t.1 - output[d] as isize));
+            let trail = trail.max().unwrap_or(0).max(0) as usize;
+            let count = all.map(|p| p.count).max().unwrap_or(0);
+            (lead, (output[d] + lead.max(trail)).max(count))
+        };
+        let (rows, columns) = (axis(0), axis(1));
+        let layout = Layout { lead: [rows.0, columns.0], pitch: [rows.1, columns.1] };
+        let [inputs, outputs] = shape.per_group();
+        let images = images_per_task(shape.batch, layout.plane() * inputs.max(outputs));
+        let positions = (images * layout.plane()).next_multiple_of(LANES);
+        // A tap reaches `lead + offset` beyond a position; where the input ends before the output does, that is more than what
+        // trails behind the planes.
+        let farthest = |d: usize, lead: usize| {
+            let offset = by_axis[d].iter().flat_map(|p| p.taps.iter().map(|t| t.1)).max().unwrap_or(0);
+            (lead as isize + offset).max(0) as usize
+        };
+        let reach = farthest(0, rows.0) * layout.pitch[1] + farthest(1, columns.0);
+        let signal = positions + reach.max(layout.start()).next_multiple_of(LANES);
+        Self { layout, images, positions, signal }
+    }
+}
+
+/// A phase of the rows with one of the columns: a stride-1 correlation of its own.
+struct PhasePair<'a> {
+    rows: &'a Phase,
+    columns: &'a Phase,
+    /// Offsets of (output channel, tap) in a packed group.
+    offsets: Vec<usize>,
+    /// Weights `[input][output channel][tap]`, group by group.
+    w: Vec<f32>,
+}
+
+impl<'a> PhasePair<'a> {
+    fn new(shape: &Shape, geometry: &OutputGeometry, w: &[f32], rows: &'a Phase, columns: &'a Phase) -> Self {
+        let layout = geometry.layout;
+        let [inputs, outputs] = shape.per_group();
+        let taps = shape.kernel[0] * shape.kernel[1];
+        let both = || rows.taps.iter().flat_map(|y| columns.taps.iter().map(move |x| (*y, *x)));
+        let offsets: Vec<usize> = (0..outputs)
+            .flat_map(|o| {
+                both().map(move |((_, y), (_, x))| {
+                    let y = (layout.lead[0] as isize + y) as usize;
+                    let x = (layout.lead[1] as isize + x) as usize;
+                    o * geometry.signal + y * layout.pitch[1] + x
+                })
+            })
+            .collect();
+        let mut transposed = Vec::with_capacity(shape.groups * inputs * offsets.len());
+        for group in 0..shape.groups {
+            for i in 0..inputs {
+                for o in 0..outputs {
+                    let row = ((group * outputs + o) * inputs + i) * taps;
+                    transposed.extend(both().map(|((y, _), (x, _))| w[row + y * shape.kernel[1] + x]));
+                }
+            }
+        }
+        Self { rows, columns, offsets, w: transposed }
+    }
+}
+
 /// Gradient of the input: `dx = Σ_taps w · dy`, each input phase a stride-1 correlation.
 pub fn backward_input(shape: &Shape, dy: &[f32], w: &[f32]) -> Vec<f32> {
-    let output = shape.output();
     let by_axis = [phases(shape, 0), phases(shape, 1)];
-    let axis = |d: usize| {
-        let all = by_axis[d].iter();
-        let lead = all.clone().flat_map(|p| p.taps.iter().map(|t| -t.1)).max();
-        let lead = lead.unwrap_or(0).max(0) as usize;
-        let trail = all.clone().flat_map(|p| p.taps.iter().map(|t| p.count as isize + t.1 - output[d] as isize));
-        let trail = trail.max().unwrap_or(0).max(0) as usize;
-        let count = all.map(|p| p.count).max().unwrap_or(0);
-        (lead, (output[d] + lead.max(trail)).max(count))
-    };
-    let (rows, columns) = (axis(0), axis(1));
-    let layout = Layout { lead: [rows.0, columns.0], pitch: [rows.1, columns.1] };
+    let geometry = OutputGeometry::new(shape, &by_axis);
+    let OutputGeometry { layout, images, positions, signal } = geometry;
     let [inputs, outputs] = shape.per_group();
-    let images = images_per_task(shape.batch, layout.plane() * inputs.max(outputs));
-    let positions = (images * layout.plane()).next_multiple_of(LANES);
-    // A tap reaches `lead + offset` beyond a position; where the input ends before the output does, that is more than what
-    // trails behind the planes.
-    let farthest = |d: usize, lead: usize| {
-        let offset = by_axis[d].iter().flat_map(|p| p.taps.iter().map(|t| t.1)).max().unwrap_or(0);
-        (lead as isize + offset).max(0) as usize
-    };
-    let reach = farthest(0, rows.0) * layout.pitch[1] + farthest(1, columns.0);
-    let signal = positions + reach.max(layout.start()).next_multiple_of(LANES);
     let in_image = shape.channels[0] * shape.input_size();
     let out_image = shape.channels[1] * shape.output_size();
     let taps = shape.kernel[0] * shape.kernel[1];
-
-    // Per pair of phases: the offsets of (output channel, tap) and the weights [input][o][tap].
-    struct Pair<'a> {
-        rows: &'a Phase,
-        columns: &'a Phase,
-        offsets: Vec<usize>,
-        w: Vec<f32>,
-    }
-    let mut pairs = Vec::new();
-    for rows in &by_axis[0] {
-        for columns in &by_axis[1] {
-            let both = || rows.taps.iter().flat_map(|y| columns.taps.iter().map(move |x| (*y, *x)));
-            let offsets: Vec<usize> = (0..outputs)
-                .flat_map(|o| {
-                    both().map(move |((_, y), (_, x))| {
-                        let y = (layout.lead[0] as isize + y) as usize;
-                        let x = (layout.lead[1] as isize + x) as usize;
-                        o * signal + y * layout.pitch[1] + x
-                    })
-                })
-                .collect();
-            let mut transposed = Vec::with_capacity(shape.groups * inputs * offsets.len());
-            for group in 0..shape.groups {
-                for i in 0..inputs {
-                    for o in 0..outputs {
-                        let row = ((group * outputs + o) * inputs + i) * taps;
-                        transposed.extend(both().map(|((y, _), (x, _))| w[row + y * shape.kernel[1] + x]));
-                    }
-                }
-            }
-            pairs.push(Pair { rows, columns, offsets, w: transposed });
-        }
-    }
+    let pairs: Vec<PhasePair<'_>> = by_axis[0]
+        .iter()
+        .flat_map(|rows| by_axis[1].iter().map(move |columns| (rows, columns)))
+        .map(|(rows, columns)| PhasePair::new(shape, &geometry, w, rows, columns))
+        .collect();
 
     let unit_stride = shape.stride == [1, 1];
     let mut dx = buffers::take(shape.batch * in_image);
@@ -361,7 +392,7 @@ pub fn backward_input(shape: &Shape, dy: &[f32], w: &[f32]) -> Vec<f32> {
             let [packed, out, packed_w] = scratch.slices([outputs * signal, inputs * positions, inputs * outputs * taps]);
             for group in 0..shape.groups {
                 let range = [group * outputs, outputs];
-                pack_planes(dy, output, shape.channels[1], range, &layout, signal, packed);
+                pack_planes(dy, shape.output(), shape.channels[1], range, &layout, signal, packed);
                 for pair in &pairs {
                     let k = pair.offsets.len();
                     correlate(Correlate {

@@ -133,7 +133,11 @@ fn intercept(network: &Network, node: &Node, outputs: usize) -> Intercept {
         return if factor == 0.0 { Intercept::None } else { Intercept::Param { param, factor } };
     }
     match next(network, node).filter(|n| matches!(n.op, Op::BatchNormalization(_)) && n.input(0) == node.output(0)) {
-        Some(norm) => network.running_of.get(&norm.id).map_or(Intercept::None, |&r| Intercept::Norm(r)),
+        Some(norm) => match network.running_of.get(&norm.id) {
+            // A mean that another node reads as well is not this layer's to move.
+            Some(r) if network.running_of.values().filter(|other| *other == r).count() == 1 => Intercept::Norm(*r),
+            _ => Intercept::None,
+        },
         None => Intercept::None,
     }
 }
@@ -161,7 +165,8 @@ fn normalisation(network: &Network, node: &Node, mean: Option<&[f32]>) -> Option
     let Op::BatchNormalization(op) = &node.op else { return None };
     let running = &network.running()[*network.running_of.get(&node.id)?];
     let facts = network.facts(1).ok()?;
-    let vector = |slot: usize| match param(network, node.input(slot)) {
+    // Of a vector every form has the same elements in the same order.
+    let vector = |slot: usize| match param(network, node.input(slot).and_then(|v| network.stored_form(v))) {
         Some(i) => Some(network.params()[i].values.clone()),
         None => facts.constant(node.input(slot)?)?.to_f32(),
     };

@@ -12,7 +12,9 @@ use crate::run::At;
 /// The convolution as one over two spatial axes.
 pub(super) fn shape<B: Kernels>(op: &Conv, at: &At<'_, '_, B>) -> Result<conv::Shape> {
     let (x, w) = (at.shape(0)?, at.shape(1)?);
-    window(op, x, w).ok_or_else(|| at.unsupported(format!("{} spatial axes; 1 and 2 are supported", x.len().saturating_sub(2))))
+    let spatial = x.len().saturating_sub(2);
+    super::check_spatial(at.node, spatial)?;
+    window(op, x, w).ok_or_else(|| at.unsupported(format!("a weight of shape {w:?} for {spatial} spatial axes")))
 }
 
 /// The same from the shapes of input and weight; `None` for other than one or two spatial axes.

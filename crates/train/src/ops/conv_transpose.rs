@@ -13,9 +13,7 @@ pub(super) fn forward<B: Kernels>(op: &ConvTranspose, at: &mut At<'_, '_, B>) ->
     let (x, w) = (at.shape(0)?, at.shape(1)?);
     let out = at.output_shape(0)?.to_vec();
     let spatial = x.len().saturating_sub(2);
-    if !(1..=2).contains(&spatial) {
-        return Err(at.unsupported(format!("{spatial} spatial axes; 1 and 2 are supported")));
-    }
+    super::check_spatial(at.node, spatial)?;
     let (mut stride, mut dilation, mut more) = ([1, 1], [1, 1], [0, 0]);
     let mut kept: Vec<Slice> = vec![(0..out[0]).into(), (0..out[1]).into(), (0..1).into(), (0..1).into()];
     for d in 0..spatial {

@@ -1,22 +1,29 @@
 //! `MaxPool` and `AveragePool`.
 
 use burn_backend::Shape;
+use graph::Node;
 use graph::ops::{Pool, PoolKind};
 
 use super::{conv, pad};
 use crate::backend::Kernels;
 use crate::error::Result;
-use crate::run::At;
+use crate::run::{At, unsupported};
+
+pub(super) fn check(node: &Node, op: &Pool) -> Result<()> {
+    if node.output(1).is_some() {
+        return Err(unsupported(node, "the positions of the maxima (its second output) are not supported".into()));
+    }
+    if matches!(op.kind, PoolKind::Average { .. }) && op.window.dilations.iter().any(|d| *d != 1) {
+        return Err(unsupported(node, "dilated average pooling is not supported".into()));
+    }
+    Ok(())
+}
 
 pub(super) fn forward<B: Kernels>(op: &Pool, at: &mut At<'_, '_, B>) -> Result<()> {
     let (shape, out) = (at.shape(0)?, at.output_shape(0)?.to_vec());
     let spatial = shape.len().saturating_sub(2);
-    if !(1..=2).contains(&spatial) {
-        return Err(at.unsupported(format!("{spatial} spatial axes; 1 and 2 are supported")));
-    }
-    if at.node.output(1).is_some() {
-        return Err(at.unsupported("the positions of the maxima (its second output) are not supported"));
-    }
+    super::check_spatial(at.node, spatial)?;
+    check(at.node, op)?;
     let (mut kernel, mut stride, mut dilation) = ([1, 1], [1, 1], [1, 1]);
     let mut pads = [(0usize, 0usize); 2];
     let (mut size, mut result) = ([1, 1], [1, 1]);
@@ -39,9 +46,6 @@ pub(super) fn forward<B: Kernels>(op: &Pool, at: &mut At<'_, '_, B>) -> Result<(
             B::max_pool2d(x, kernel, stride, [0, 0], dilation, false)
         }
         PoolKind::Average { include_pad } => {
-            if dilation != [1, 1] {
-                return Err(at.unsupported("dilated average pooling is not supported"));
-            }
             let counts = [0, 1].map(|d| -> Vec<f32> {
                 let (low, high) = if include_pad { (0, pads[d].0 + size[d] + pads[d].1) } else { (pads[d].0, pads[d].0 + size[d]) };
                 (0..result[d]).map(|o| ((o * stride[d] + kernel[d]).min(high) as f32 - (o * stride[d]).max(low) as f32).max(1.0)).collect()

@@ -1,11 +1,25 @@
 //! Reductions over axes, global pooling too.
 
 use burn_backend::{Shape, TensorMetadata};
+use graph::Node;
 use graph::ops::{Reduce, ReduceKind};
 
 use crate::backend::Kernels;
 use crate::error::Result;
-use crate::run::At;
+use crate::run::{At, unsupported};
+
+pub(super) fn check(node: &Node, op: &Reduce) -> Result<()> {
+    match op.kind {
+        ReduceKind::Prod | ReduceKind::ArgMax => Err(unsupported(node, "no gradient is written for it".into())),
+        ReduceKind::Mean
+        | ReduceKind::Sum
+        | ReduceKind::Max
+        | ReduceKind::Min
+        | ReduceKind::L2
+        | ReduceKind::GlobalAveragePool
+        | ReduceKind::GlobalMaxPool => Ok(()),
+    }
+}
 
 pub(super) fn forward<B: Kernels>(op: &Reduce, at: &mut At<'_, '_, B>) -> Result<()> {
     let shape = at.shape(0)?;
@@ -31,7 +45,7 @@ pub(super) fn forward<B: Kernels>(op: &Reduce, at: &mut At<'_, '_, B>) -> Result
             let square = B::float_mul(x.clone(), x);
             B::float_sqrt(axes.iter().fold(square, |x, a| B::float_sum_dim(x, *a)))
         }
-        ReduceKind::Prod | ReduceKind::ArgMax => return Err(at.unsupported("no gradient is written for it")),
+        ReduceKind::Prod | ReduceKind::ArgMax => return check(at.node, op),
     };
     let out = at.output_shape(0)?.to_vec();
     at.set(0, if y.shape().as_slice() == out.as_slice() { y } else { B::float_reshape(y, Shape::from(out)) })

@@ -16,6 +16,12 @@ pub(super) fn check(node: &Node, op: &Resize) -> Result<()> {
     if !known.contains(&op.coordinates.as_str()) {
         return Err(unsupported(node, format!("coordinate_transformation_mode `{}`; {} are supported", op.coordinates, known.join(", "))));
     }
+    if op.antialias && op.mode != "nearest" {
+        return Err(unsupported(node, "antialias is set; export the network without it".into()));
+    }
+    if op.keeps_proportions && op.slots.1.is_some_and(|slot| node.input(slot).is_some()) {
+        return Err(unsupported(node, "keep_aspect_ratio_policy is set; `stretch` is supported, or scales instead of sizes".into()));
+    }
     Ok(())
 }
 

@@ -2,9 +2,8 @@
 
 use burn_backend::TensorMetadata;
 use burn_backend::tensor::FloatTensor;
-use graph::Node;
 use graph::ops::Unary;
-use graph::proto::tensor_proto::DataType;
+use graph::{Node, is_float};
 
 use crate::backend::Kernels;
 use crate::error::Result;
@@ -16,7 +15,7 @@ pub(super) fn check(node: &Node, op: &Unary) -> Result<()> {
         Unary::Sign | Unary::Floor | Unary::Ceil | Unary::Round | Unary::Not | Unary::IsNan => {
             Err(unsupported(node, "its gradient is zero everywhere; only its use on constants is supported".into()))
         }
-        Unary::Cast { to } if !matches!(to, DataType::Float | DataType::Double | DataType::Float16 | DataType::Bfloat16) => {
+        Unary::Cast { to } if !is_float(*to) => {
             Err(unsupported(node, format!("casting a computed value to {} is not differentiable", to.as_str_name())))
         }
         _ => Ok(()),
@@ -80,7 +79,7 @@ pub(super) fn forward<B: Kernels>(op: &Unary, at: &mut At<'_, '_, B>) -> Result<
         Unary::Sin => B::float_sin(x),
         Unary::Cos => B::float_cos(x),
         Unary::Cast { .. } | Unary::Identity => x,
-        Unary::Dropout { ratio } => dropout(at, x, *ratio),
+        Unary::Dropout { ratio } => dropout(at, x, *ratio)?,
         Unary::Sign | Unary::Floor | Unary::Ceil | Unary::Round | Unary::Not | Unary::IsNan => return check(at.node, op),
     };
     at.set(0, y)
@@ -97,10 +96,20 @@ fn elu<B: Kernels>(x: FloatTensor<B>, alpha: f32) -> FloatTensor<B> {
     B::float_add(B::relu(x), B::float_mul_scalar(negative, alpha.into()))
 }
 
-/// Drops a share of the values in training; the mask follows from the seed of the pass.
-fn dropout<B: Kernels>(at: &At<'_, '_, B>, x: FloatTensor<B>, ratio: f32) -> FloatTensor<B> {
-    if at.run.mode == Mode::Eval || ratio <= 0.0 {
-        return x;
+/// Drops a share of the values in training; the mask follows from the seed of the pass. The share is input 1 where there is
+/// one (opset ≥ 12). That input 2 says whether to drop anything does not count: the mode of the pass says so.
+fn dropout<B: Kernels>(at: &At<'_, '_, B>, x: FloatTensor<B>, ratio: f32) -> Result<FloatTensor<B>> {
+    if at.run.mode == Mode::Eval {
+        return Ok(x);
+    }
+    let inference = at.inference();
+    let ratio = match inference.constant(1).and_then(|t| t.to_f32()).as_deref() {
+        Some([ratio]) => *ratio,
+        _ if inference.has(1) => return Err(at.unsupported("its ratio is not a constant")),
+        _ => ratio,
+    };
+    if ratio <= 0.0 {
+        return Ok(x);
     }
     use rand::{Rng as _, SeedableRng as _};
     let mut rng = rand_chacha::ChaCha8Rng::seed_from_u64(at.run.seed ^ (u64::from(at.node.id.0) << 32));
@@ -109,5 +118,5 @@ fn dropout<B: Kernels>(at: &At<'_, '_, B>, x: FloatTensor<B>, ratio: f32) -> Flo
     let shape = x.shape();
     let mask = (0..shape.num_elements()).map(|_| if rng.next_u32() < threshold { 0.0 } else { kept }).collect();
     let mask = at.tensor(shape.as_slice(), mask);
-    B::float_mul(x, mask)
+    Ok(B::float_mul(x, mask))
 }

@@ -3,8 +3,9 @@
 #![allow(dead_code)]
 
 use graph::proto::{
-    AttributeProto, GraphProto, ModelProto, NodeProto, OperatorSetIdProto, TensorShapeProto, TypeProto, ValueInfoProto,
+    AttributeProto, GraphProto, ModelProto, NodeProto, OperatorSetIdProto, TensorProto, TensorShapeProto, TypeProto, ValueInfoProto,
     attribute_proto::AttributeType,
+    tensor_proto::DataType,
     tensor_shape_proto::{Dimension, dimension},
     type_proto,
 };
@@ -24,6 +25,11 @@ pub fn ints(name: &str, values: &[i64]) -> AttributeProto {
 
 pub fn int(name: &str, value: i64) -> AttributeProto {
     AttributeProto { name: Some(name.into()), r#type: Some(AttributeType::Int as i32), i: Some(value), ..Default::default() }
+}
+
+pub fn text(name: &str, value: &str) -> AttributeProto {
+    let s = Some(value.to_owned().into_bytes().into());
+    AttributeProto { name: Some(name.into()), r#type: Some(AttributeType::String as i32), s, ..Default::default() }
 }
 
 pub fn value(name: &str, shape: &[i64]) -> ValueInfoProto {
@@ -67,18 +73,41 @@ impl Builder {
         self.graph.initializer.push(Tensor::f32(shape.to_vec(), values).encode(name));
     }
 
+    /// Stores what is not drawn.
+    pub fn stored(&mut self, name: &str, tensor: &Tensor) {
+        self.graph.initializer.push(tensor.encode(name));
+    }
+
+    /// Stores small numbers by their bits in half precision.
+    pub fn half(&mut self, name: &str, shape: &[usize], bits: &[u16]) {
+        let raw: Vec<u8> = bits.iter().flat_map(|b| b.to_le_bytes()).collect();
+        self.graph.initializer.push(TensorProto {
+            name: Some(name.into()),
+            dims: shape.iter().map(|d| *d as i64).collect(),
+            data_type: Some(DataType::Float16 as i32),
+            raw_data: Some(raw.into()),
+            ..Default::default()
+        });
+    }
+
     pub fn node(&mut self, op: &str, inputs: &[&str], attribute: Vec<AttributeProto>) -> String {
+        let out = format!("v{}", self.count + 1);
+        self.node_to(op, inputs, &[&out], attribute);
+        out
+    }
+
+    /// A node with outputs of given names; an empty one is left out.
+    pub fn node_to(&mut self, op: &str, inputs: &[&str], outputs: &[&str], attribute: Vec<AttributeProto>) {
         self.count += 1;
-        let out = format!("v{}", self.count);
+        let names = |all: &[&str]| all.iter().map(|s| (*s).to_owned()).collect();
         self.graph.node.push(NodeProto {
             op_type: Some(op.into()),
             name: Some(format!("{op}_{}", self.count)),
-            input: inputs.iter().map(|s| (*s).to_owned()).collect(),
-            output: vec![out.clone()],
+            input: names(inputs),
+            output: names(outputs),
             attribute,
             ..Default::default()
         });
-        out
     }
 
     pub fn conv_bn(&mut self, x: &str, [i, o]: [usize; 2], kernel: usize, stride: i64) -> String {

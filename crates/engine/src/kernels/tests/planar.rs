@@ -41,8 +41,7 @@ impl Case {
                 for x in 0..out.width {
                     let (e, at) = (expected[(c * out.height + y) * out.width + x], output.at(c, y, x));
                     let v = to.as_slice()[at];
-                    let close = (e - v).abs() <= 1e-4 * (1.0 + e.abs());
-                    assert!(close, "{isa:?}, {filters} at a time: filter {c}, row {y}, column {x}: {v} instead of {e}\n{self:?}");
+                    assert!(close(e, v), "{isa:?}, {filters} at a time: filter {c}, row {y}, column {x}: {v} instead of {e}\n{self:?}");
                     is_pixel[at] = true;
                 }
             }

@@ -1,5 +1,8 @@
 //! The masked-twin check: what is written computes what the original computes with the removed channels silenced.
 
+mod anywhere;
+
+pub(crate) use anywhere::check_anywhere;
 use graph::{Decision, Model};
 use latency::{InputSpec, ModelBytes, Runtime, Tensor, TensorData};
 use serde::{Deserialize, Serialize};
@@ -123,6 +126,17 @@ fn floats(data: &TensorData) -> Option<Vec<f64>> {
         TensorData::F16(v) => Some(v.iter().map(|x| x.to_f64()).collect()),
         _ => None,
     }
+}
+
+/// Dimensions of an input whose size the file does not tell.
+pub fn open_axes(model: &Model, input: &str) -> Vec<usize> {
+    use graph::proto::{tensor_shape_proto::dimension::Value, type_proto};
+    let declared = model.graph_proto().input.iter().find(|i| i.name() == input);
+    let Some(type_proto::Value::TensorType(tensor)) = declared.and_then(|i| i.r#type.as_ref()).and_then(|t| t.value.as_ref()) else {
+        return Vec::new();
+    };
+    let dims = tensor.shape.iter().flat_map(|s| &s.dim).enumerate();
+    dims.filter(|(_, d)| !matches!(d.value, Some(Value::DimValue(n)) if n > 0)).map(|(axis, _)| axis).collect()
 }
 
 /// `model` for a runtime, dynamic dimensions bound to `batch`.

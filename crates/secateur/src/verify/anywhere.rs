@@ -3,15 +3,15 @@
 use graph::{AssumedShape, Decision, InputShapes, Model};
 use latency::{ElementType, InputSpec, Runtime};
 
+use super::{TwinCheck, compare_at, open_axes};
 use crate::analysis::Analysis;
 use crate::error::{Error, Result};
-use crate::verify::{TwinCheck, compare_at};
 
 /// Multiply-accumulates from which on ONNX Runtime checks a network where there is one: it is much the faster.
 const LONG_RUN: u64 = 2_000_000_000;
 
 /// The masked-twin check at the shapes of the analysis, and once more at other sizes of what the file leaves open.
-pub(super) fn verify(
+pub(crate) fn check_anywhere(
     dense: &Analysis,
     decision: &Decision,
     twin: &Model,
@@ -70,7 +70,7 @@ fn specs(a: &Analysis) -> Result<Vec<InputSpec>> {
 
 /// The network at another batch and larger sizes of what was assumed, where its shapes follow.
 fn other_sizes(dense: &Analysis, shapes: &InputShapes, assumed: &[AssumedShape]) -> Option<Analysis> {
-    let free_batch = dense.graph.inputs.iter().all(|&v| open_axis(&dense.model, &dense.graph.value(v).name, 0));
+    let free_batch = dense.graph.inputs.iter().all(|&v| open_axes(&dense.model, &dense.graph.value(v).name).contains(&0));
     if !free_batch && assumed.is_empty() {
         return None;
     }
@@ -80,7 +80,7 @@ fn other_sizes(dense: &Analysis, shapes: &InputShapes, assumed: &[AssumedShape])
     }
     let larger = |a: &AssumedShape| {
         let grow = |(axis, &d): (usize, &usize)| {
-            let open = open_axis(&dense.model, &a.input, axis);
+            let open = open_axes(&dense.model, &a.input).contains(&axis);
             // Whole multiples keep what divides the size dividing it.
             if open && axis >= 2 && a.shape.len() >= 4 { d * 2 } else { d }
         };
@@ -95,14 +95,4 @@ fn other_sizes(dense: &Analysis, shapes: &InputShapes, assumed: &[AssumedShape])
         }
     }
     Analysis::within(dense.model.clone(), &other, dense.scope.clone()).ok()
-}
-
-fn open_axis(model: &Model, input: &str, axis: usize) -> bool {
-    use graph::proto::{tensor_shape_proto::dimension::Value, type_proto};
-    let declared = model.graph_proto().input.iter().find(|i| i.name() == input);
-    let Some(type_proto::Value::TensorType(t)) = declared.and_then(|i| i.r#type.as_ref()).and_then(|t| t.value.as_ref()) else {
-        return false;
-    };
-    let dim = t.shape.as_ref().and_then(|s| s.dim.get(axis));
-    dim.is_some_and(|d| !matches!(&d.value, Some(Value::DimValue(n)) if *n > 0))
 }
