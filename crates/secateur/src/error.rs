@@ -82,7 +82,7 @@ pub enum Error {
     },
     /// The budget is below what any decision reaches.
     #[error(
-        "the budget {} is below the floor: the smallest network these groups allow is predicted to take {}, {:.0}% of the dense {}. \
+        "the budget {} is below the floor: the smallest network that this method makes of these groups is predicted to take {}, {:.0}% of the dense {}. \
          Give a budget above it, or allow more to be removed",
         format_seconds(*.budget_s), format_seconds(*.floor_s), 100.0 * .floor_s / .dense_s, format_seconds(*.dense_s)
     )]

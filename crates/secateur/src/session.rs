@@ -123,19 +123,15 @@ impl<'a> Session<'a> {
         all.map(|a| (a, Space::new(&a.groups, self.settings.chunk, depth))).collect()
     }
 
-    /// The widths that the method of the run may come to, on a grid of chunks down to the least of them: chunks are finer the narrower
-    /// a group is, so several steps come down to one channel, as do widths that are no multiples of a chunk.
+    /// The widths that the method of the run may come to, on a grid of chunks: down to one channel where it is not held to chunks.
     fn reachable(&self, a: &Analysis, depth: bool) -> Space {
         let s = &self.settings;
-        let least = match (s.method, s.grid) {
-            (Method::Uniform, _) | (Method::Archtree | Method::Lacp | Method::Evolution, Grid::Kept | Grid::All) => 1,
-            (method, _) if method.is_stepwise() && s.steps > 1 => s.chunk.max(1),
-            _ => s.chunk,
-        };
-        let chunk = |size: usize| if s.chunk > 0 { s.chunk } else { default_chunk(size) };
+        let searches = matches!(s.method, Method::Archtree | Method::Lacp | Method::Evolution);
+        let free = s.method == Method::Uniform || searches && s.grid != Grid::Chunk;
         let counts = |g: &graph::Group| {
-            let least = if least > 0 { least.max(g.min_keep) } else { chunk(g.size) };
-            std::iter::once(least).chain((1..).map(|k| k * chunk(g.size)).take_while(|&c| c < g.size)).collect()
+            let chunk = if s.chunk > 0 { s.chunk } else { default_chunk(g.size) };
+            let least = if free { g.min_keep.max(1) } else { chunk };
+            std::iter::once(least).chain((1..).map(|k| k * chunk).take_while(|&c| c < g.size)).collect()
         };
         Space::with_counts(&a.groups, depth, &counts)
     }
