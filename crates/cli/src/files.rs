@@ -114,8 +114,24 @@ pub fn forget_run(directory: &Path) -> Result<()> {
     std::fs::remove_dir_all(directory).map_err(|e| Failure::at(directory, format!("what this run left cannot be removed: {e}")))
 }
 
+/// Does the work of a run in `directory`. What a new one left that nobody can go on with is taken back, so that the corrected
+/// command can use the same directory.
+///
+/// # Errors
+/// Those of `work`; as [`forget_run`].
+pub fn in_run<T>(directory: &Path, work: impl FnOnce() -> secateur::Result<T>) -> Result<T> {
+    let existed = directory.exists();
+    let done = work();
+    if let Err(e) = &done
+        && !existed
+    {
+        forget_useless_run(directory, e)?;
+    }
+    Ok(done?)
+}
+
 /// Takes back what a new run left that `e` ended, where going on with it would end the same way: nothing was recorded, or its
-/// settings do not do. The corrected command can then use the same directory; the latency table is kept elsewhere.
+/// settings do not do. The latency table is kept elsewhere.
 ///
 /// # Errors
 /// As [`forget_run`].

@@ -25,7 +25,7 @@ impl Bracket {
 
     /// Nothing is in reach at the inner budget: the answer, if there is one, lies above.
     pub fn out_of_reach(&mut self) {
-        self.below = Some(self.below.map_or(self.inner, |b| b.max(self.inner)));
+        self.too_little();
         self.inner = self.above.map_or(self.inner * GROWTH, |a| (a + self.inner) / 2.0);
     }
 
@@ -34,7 +34,7 @@ impl Bracket {
         if over {
             self.above = Some(self.above.map_or(self.inner, |a| a.min(self.inner)));
         } else {
-            self.below = Some(self.below.map_or(self.inner, |b| b.max(self.inner)));
+            self.too_little();
         }
         let wanted = self.inner * target / measured;
         self.inner = match (self.below, self.above) {
@@ -42,6 +42,10 @@ impl Bracket {
             (Some(b), Some(a)) if wanted <= b || wanted >= a => (a + b) / 2.0,
             _ => wanted,
         };
+    }
+
+    fn too_little(&mut self) {
+        self.below = Some(self.below.map_or(self.inner, |b| b.max(self.inner)));
     }
 
     /// Its width as a share of its upper end; infinite while an end is open.

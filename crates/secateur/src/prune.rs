@@ -42,7 +42,7 @@ pub fn prune(settings: Settings, out: &Path, observer: &mut dyn Observer) -> Res
 /// There is no run in `out`; as [`prune`].
 pub fn resume(out: &Path, worker: Option<latency::WorkerCommand>, observer: &mut dyn Observer) -> Result<Report> {
     let run = Run::open(out)?;
-    let settings = Settings { worker, ..run.read_json("config.json")? };
+    let settings = run.settings(worker)?;
     stoppable(out, observer, |observer| execute(settings, run, observer))
 }
 

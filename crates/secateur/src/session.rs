@@ -117,10 +117,14 @@ impl<'a> Session<'a> {
         if heads { Slabs::Parts } else { self.dense.scope.slabs }
     }
 
-    /// The dense network in every way that the run cuts it, with what may be chosen.
+    /// The dense network in every way that the run cuts it.
+    fn ways(&self) -> impl Iterator<Item = &Analysis> {
+        std::iter::once(&self.dense).chain(&self.in_parts)
+    }
+
+    /// The same, with what may be chosen.
     fn spaces(&self, depth: bool) -> Vec<(&Analysis, Space)> {
-        let all = std::iter::once(&self.dense).chain(&self.in_parts);
-        all.map(|a| (a, Space::new(&a.groups, self.settings.chunk, depth))).collect()
+        self.ways().map(|a| (a, Space::new(&a.groups, self.settings.chunk, depth))).collect()
     }
 
     /// The widths that the method of the run may come to, on a grid of chunks: down to one channel where it is not held to chunks.
@@ -177,8 +181,8 @@ impl<'a> Session<'a> {
     /// The runtime refuses a layer; the floor is above the budget.
     pub fn latency_table(&mut self) -> Result<LatencyTable> {
         self.stage("latency table of the layers")?;
-        let ranges = std::iter::once(&self.dense)
-            .chain(&self.in_parts)
+        let ranges = self
+            .ways()
             .map(|a| width_ranges(a, &self.reachable(a, true)))
             .reduce(|one, other| one.iter().zip(&other).map(|(a, b)| a.combined(b)).collect());
         let ranges = ranges.unwrap_or_default();
@@ -257,7 +261,7 @@ impl<'a> Session<'a> {
     fn check_floor(&mut self, table: &LatencyTable) -> Result<()> {
         // Cut in both ways where there are two, a layer is as narrow as either makes it.
         let mut least: Option<Vec<(usize, usize)>> = None;
-        for a in std::iter::once(&self.dense).chain(&self.in_parts) {
+        for a in self.ways() {
             let space = self.reachable(a, self.depth());
             let widths = Widths::new(&a.groups, &a.priced, &space);
             let groups = space.groups.iter().map(|g| vec![0.0; g.counts.len()]).collect();

@@ -290,7 +290,7 @@ impl Settings {
         self.data.as_deref().or(drawn)
     }
 
-    /// The damage of removing a branch can be measured: there are held-out images to measure it on.
+    /// The damage of removing a branch can be measured, and candidates can be scored: there are held-out images for it.
     pub fn measures_branches(&self) -> bool {
         self.data().is_some() && self.score_images > 0
     }
@@ -319,7 +319,7 @@ impl Settings {
         range("--calibration-images", self.calibration_images as f64, 1.0, 1e6)?;
         range("--step-batches", self.step_batches as f64, 1.0, 1e6)?;
         range("--patience", self.patience_s, 0.0, 1e7)?;
-        if self.method.scores_candidates() && (self.data().is_none() || self.score_images == 0) {
+        if self.method.scores_candidates() && !self.measures_branches() {
             return Err(Error::Setting(format!(
                 "--method {} judges candidates on held-out images: give `--data`, and --score-images above 0",
                 self.method

@@ -51,7 +51,8 @@ pub fn run(a: &ApplyArgs, shared: &Shared) -> Result<()> {
     let dense = load_model(&a.model)?;
     let same_weights = secateur::file_hash(&a.model)? == plan.model_hash;
     let before = secateur::Analysis::new(dense.clone(), &shapes(1, &[]))?.costs();
-    let (smaller, checks) = secateur::apply(dense.clone(), &plan, &size::runtimes(&dense, &TargetSpec::engine()))?;
+    let runtimes = size::runtimes(&dense, &TargetSpec::engine());
+    let (smaller, checks) = secateur::apply(dense, &plan, &runtimes)?;
     smaller.save(&a.out)?;
     let difference = checks.iter().map(|c| c.relative_difference).fold(0.0, f64::max);
     let after = secateur::Analysis::new(smaller, &shapes(1, &[]))?.costs();

@@ -25,16 +25,9 @@ pub fn run(a: &ParetoArgs, shared: &Shared) -> Result<()> {
     files::load_model(&settings.model)?;
     interrupt::watch()?;
     let out = &a.job.out;
-    let existed = out.exists();
-    match secateur::pareto(settings, to, a.budgets as usize, out, &mut Progress::new(shared.quiet).without_outlook()) {
-        Ok(front) => print("pareto", &front, out, shared),
-        Err(e) => {
-            if !existed {
-                files::forget_useless_run(out, &e)?;
-            }
-            Err(e.into())
-        }
-    }
+    let mut progress = Progress::new(shared.quiet).without_outlook();
+    let front = files::in_run(out, || secateur::pareto(settings, to, a.budgets as usize, out, &mut progress))?;
+    print("pareto", &front, out, shared)
 }
 
 /// The front that `command` found, in `out`.

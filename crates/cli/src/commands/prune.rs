@@ -20,18 +20,10 @@ pub fn run(a: &PruneArgs, shared: &Shared) -> Result<()> {
     let settings = a.settings()?;
     // A mistyped name is found out before a run directory is made.
     files::load_model(&settings.model)?;
-    let existed = a.job.out.exists();
     interrupt::watch()?;
-    let result = secateur::prune(settings, &a.job.out, &mut Progress::new(shared.quiet));
-    match result {
-        Ok(r) => report::print("prune", &r, &a.job.out, None, shared),
-        Err(e) => {
-            if !existed {
-                files::forget_useless_run(&a.job.out, &e)?;
-            }
-            Err(e.into())
-        }
-    }
+    let out = &a.job.out;
+    let r = files::in_run(out, || secateur::prune(settings, out, &mut Progress::new(shared.quiet)))?;
+    report::print("prune", &r, out, None, shared)
 }
 
 /// Goes on with a run.

@@ -24,17 +24,9 @@ struct Body<'a> {
 /// As [`secateur::prune_to_schemes`].
 pub fn run(settings: Settings, job: SchemeJob, out: &Path, shared: &Shared) -> Result<()> {
     files::load_model(&settings.model)?;
-    let existed = out.exists();
     interrupt::watch()?;
-    match secateur::prune_to_schemes(settings, job, out, &mut Progress::new(shared.quiet)) {
-        Ok(r) => print("prune", &r, out, shared),
-        Err(e) => {
-            if !existed {
-                files::forget_useless_run(out, &e)?;
-            }
-            Err(e.into())
-        }
-    }
+    let r = files::in_run(out, || secateur::prune_to_schemes(settings, job, out, &mut Progress::new(shared.quiet)))?;
+    print("prune", &r, out, shared)
 }
 
 /// Prints what a run came to, and judges it.

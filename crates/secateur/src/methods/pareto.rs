@@ -107,7 +107,7 @@ pub fn is_pareto_run(out: &Path) -> bool {
 /// There is no front in `out`; as [`pareto`].
 pub fn resume_pareto(out: &Path, worker: Option<latency::WorkerCommand>, observer: &mut dyn Observer) -> Result<Front> {
     let run = Run::open(out)?;
-    let settings = Settings { worker, ..run.read_json("config.json")? };
+    let settings = run.settings(worker)?;
     let range = run.read_json(RANGE)?;
     stoppable(out, observer, |observer| execute(settings, range, run, observer))
 }

@@ -8,6 +8,7 @@ pub use journal::Journal;
 use serde::{Serialize, de::DeserializeOwned};
 
 use crate::error::{Error, Result};
+use crate::settings::Settings;
 
 /// The directory of one run.
 #[derive(Debug)]
@@ -61,6 +62,14 @@ impl Run {
             });
         }
         Ok(Self { journal: Journal::open(path)?, directory })
+    }
+
+    /// What the run was asked to do, measuring in processes started by `worker`.
+    ///
+    /// # Errors
+    /// It does not say.
+    pub(crate) fn settings(&self, worker: Option<latency::WorkerCommand>) -> Result<Settings> {
+        Ok(Settings { worker, ..self.read_json("config.json")? })
     }
 
     /// The directory.

@@ -55,7 +55,7 @@ pub fn is_scheme_run(out: &Path) -> bool {
 /// There is no run of schemes in `out`; as [`prune_to_schemes`].
 pub fn resume_schemes(out: &Path, worker: Option<latency::WorkerCommand>, observer: &mut dyn Observer) -> Result<SchemeReport> {
     let run = Run::open(out)?;
-    let settings = Settings { worker, ..run.read_json("config.json")? };
+    let settings = run.settings(worker)?;
     let job = run.read_json(JOB)?;
     stoppable(out, observer, |observer| execute(Work::open(settings, job, run, observer)?))
 }
