@@ -74,7 +74,7 @@ impl Failure {
             Self::Stopped(_) => exit::INTERRUPTED,
             Self::Other(_) => exit::ERROR,
             Self::Library(e) => match e {
-                E::BelowFloor { .. } | E::BudgetNotReached { .. } => exit::BUDGET,
+                E::BelowFloor { .. } | E::SizeBelowFloor { .. } | E::BudgetNotReached { .. } => exit::BUDGET,
                 E::Latency(latency::Error::TooNoisy { .. }) => exit::NOISE,
                 E::Latency(latency::Error::TargetSyntax { .. }) => exit::USAGE,
                 E::Interrupted { .. } | E::Stopped(_) => exit::INTERRUPTED,

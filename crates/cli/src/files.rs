@@ -1,8 +1,10 @@
-//! Models in and out, with messages for people who mistyped a name.
+//! What commands share of models, runs and runtimes, with messages for people who mistyped a name.
 
 use std::path::{Path, PathBuf};
 
 use graph::{InputShapes, Model};
+use latency::{Runtime, TargetKind, TargetSpec};
+use secateur::Run;
 
 use crate::arguments::ShapeArgs;
 use crate::failure::{Failure, Result};
@@ -21,13 +23,13 @@ pub fn load_model(path: &Path) -> Result<Model> {
     Ok(Model::load(path)?)
 }
 
-/// That nothing is in the way of a file to be written.
+/// That nothing is in the way of a file to be written, whose name `flag` gave.
 ///
 /// # Errors
 /// It exists, or its folder does not.
-pub fn must_be_new(path: &Path) -> Result<()> {
+pub fn must_be_new(path: &Path, flag: &str) -> Result<()> {
     if path.exists() {
-        return Err(Failure::at(path, "it exists already and is not overwritten; choose another `--out` or remove it"));
+        return Err(Failure::at(path, format!("it exists already and is not overwritten; choose another `{flag}` or remove it")));
     }
     match path.parent().filter(|p| !p.as_os_str().is_empty()) {
         Some(folder) if !folder.is_dir() => Err(Failure::at(folder, "there is no such folder; make it first")),
@@ -80,6 +82,16 @@ pub fn worker() -> Result<latency::WorkerCommand> {
     Ok(latency::WorkerCommand { program, arguments: vec!["worker".into()] })
 }
 
+/// The runtimes that may check what is made of `model`, `target` first. One that is not installed is no error as long as another
+/// can.
+pub fn checking_runtimes(model: &Model, target: &TargetSpec) -> Vec<Box<dyn Runtime>> {
+    let others = [TargetSpec::tract(), TargetSpec::ort()];
+    let mut wanted: Vec<&TargetSpec> = std::iter::once(target).chain(others.iter().filter(|o| o.kind != target.kind)).collect();
+    // The engine packs a copy of the weights: for what is too large to be stored in one file, it comes last.
+    wanted.sort_by_key(|t| model.has_external_data() && t.kind == TargetKind::Engine);
+    wanted.into_iter().filter_map(|t| latency::runtime(t).ok()).collect()
+}
+
 /// Sizes of dynamic dimensions as the user gives them: `NAME=1,3,224,224`.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Shape(pub String, pub Vec<usize>);
@@ -111,35 +123,48 @@ pub fn forget_run(directory: &Path) -> Result<()> {
     if !directory.join("journal.sqlite").exists() {
         return Ok(());
     }
-    std::fs::remove_dir_all(directory).map_err(|e| Failure::at(directory, format!("what this run left cannot be removed: {e}")))
+    std::fs::remove_dir_all(directory).map_err(|e| cannot_forget(directory, &e))
+}
+
+/// Removes what a run left in a directory that was there before it.
+fn empty_run(directory: &Path) -> Result<()> {
+    let remove = |entry: std::io::Result<std::fs::DirEntry>| {
+        let entry = entry?;
+        if entry.file_type()?.is_dir() { std::fs::remove_dir_all(entry.path()) } else { std::fs::remove_file(entry.path()) }
+    };
+    std::fs::read_dir(directory).and_then(|mut all| all.try_for_each(remove)).map_err(|e| cannot_forget(directory, &e))
+}
+
+fn cannot_forget(directory: &Path, e: &std::io::Error) -> Failure {
+    Failure::at(directory, format!("what this run left cannot be removed: {e}"))
 }
 
 /// Does the work of a run in `directory`. What a new one left that nobody can go on with is taken back, so that the corrected
 /// command can use the same directory.
 ///
 /// # Errors
-/// Those of `work`; as [`forget_run`].
+/// Those of `work`; what the run left cannot be removed.
 pub fn in_run<T>(directory: &Path, work: impl FnOnce() -> secateur::Result<T>) -> Result<T> {
-    let existed = directory.exists();
+    let (existed, free) = (directory.exists(), Run::must_be_free(directory).is_ok());
     let done = work();
     if let Err(e) = &done
-        && !existed
+        && free
+        && is_useless(directory, e)
     {
-        forget_useless_run(directory, e)?;
+        if existed { empty_run(directory)? } else { forget_run(directory)? }
     }
     Ok(done?)
 }
 
-/// Takes back what a new run left that `e` ended, where going on with it would end the same way: nothing was recorded, or its
-/// settings do not do. The latency table is kept elsewhere.
-///
-/// # Errors
-/// As [`forget_run`].
-pub fn forget_useless_run(directory: &Path, e: &secateur::Error) -> Result<()> {
+/// Going on with the run in `directory`, which `e` ended, would end the same way: nothing was recorded, or its settings do not do.
+/// One that the user stopped goes on from wherever it was. The latency table is kept elsewhere.
+pub fn is_useless(directory: &Path, e: &secateur::Error) -> bool {
     use secateur::Error as E;
+    if !directory.join("journal.sqlite").exists() || matches!(e, E::Interrupted { .. }) {
+        return false;
+    }
     let hopeless = matches!(e, E::Setting(_) | E::BelowFloor { .. } | E::AboveDense { .. });
-    let empty = || secateur::Run::open(directory).and_then(|r| r.journal.finished()).is_ok_and(|steps| steps.is_empty());
-    if directory.join("journal.sqlite").exists() && (hopeless || empty()) { forget_run(directory) } else { Ok(()) }
+    hopeless || Run::open(directory).and_then(|r| r.journal.finished()).is_ok_and(|steps| steps.is_empty())
 }
 
 #[cfg(test)]

@@ -10,11 +10,13 @@ mod numbers;
 mod output;
 mod progress;
 
+use std::ffi::OsString;
 use std::process::ExitCode;
 
-use clap::{CommandFactory, FromArgMatches};
+use clap::CommandFactory;
 
 use crate::arguments::Cli;
+use crate::configuration::Early;
 use crate::failure::{Failure, exit};
 
 fn main() -> ExitCode {
@@ -22,56 +24,47 @@ fn main() -> ExitCode {
         tracing_subscriber::EnvFilter::try_from_env("SECATEUR_LOG").unwrap_or_else(|_| tracing_subscriber::EnvFilter::new("error"));
     tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr).init();
 
-    let cli = match parse() {
+    let given: Vec<OsString> = std::env::args_os().collect();
+    let cli = match configuration::parse(&given) {
         Ok(cli) => cli,
-        Err(Early::Clap(e)) => {
-            // Help and version are no errors; clap prints them to standard output.
-            let code = if e.use_stderr() { exit::USAGE } else { 0 };
-            return match e.print() {
-                Ok(()) => ExitCode::from(code),
-                Err(_) => ExitCode::from(exit::ERROR),
-            };
-        }
-        Err(Early::Failure(f)) => {
-            eprintln!("error: {}", f.message());
-            return ExitCode::from(f.code());
-        }
+        Err(early) => return refused(early, &given),
     };
-    let name = cli.command.name();
     match commands::run(&cli) {
         Ok(()) => ExitCode::SUCCESS,
         Err(failure) => {
             eprintln!("error: {}", failure.message());
             // Commands that print their answer before they judge it have written their JSON already.
-            if cli.shared.json && !matches!(failure, Failure::Budget(_) | Failure::Noise(_)) && output::json_error(name, &failure).is_err()
-            {
-                return ExitCode::from(exit::ERROR);
-            }
-            ExitCode::from(failure.code())
+            failed(cli.command.name(), &failure, cli.shared.json && !matches!(failure, Failure::Budget(_) | Failure::Noise(_)))
         }
     }
 }
 
-enum Early {
-    Clap(clap::Error),
-    Failure(Failure),
-}
-
-/// The command line, with what the configuration file adds to it.
-fn parse() -> Result<Cli, Early> {
-    let command = Cli::command();
-    let given: Vec<std::ffi::OsString> = std::env::args_os().collect();
-    let matches = match configuration::file_named_in(&given).map_err(Early::Failure)? {
-        None => command.try_get_matches_from(given).map_err(Early::Clap)?,
-        Some(path) => {
-            let lines = configuration::extend(&command, &given, &path).map_err(Early::Failure)?;
-            match command.clone().try_get_matches_from(&lines.without_positionals) {
-                Err(e) if e.kind() == clap::error::ErrorKind::MissingRequiredArgument => {
-                    command.try_get_matches_from(&lines.with_positionals).map_err(Early::Clap)?
-                }
-                other => other.map_err(Early::Clap)?,
+/// Tells why there is no command to run, or the help that was asked for.
+fn refused(early: Early, given: &[OsString]) -> ExitCode {
+    let failure = match early {
+        Early::Clap(e) => {
+            if e.print().is_err() {
+                return ExitCode::from(exit::ERROR);
             }
+            // Help and version are no errors; clap prints them to standard output.
+            if !e.use_stderr() {
+                return ExitCode::SUCCESS;
+            }
+            let text = e.render().to_string();
+            Failure::Usage(text.strip_prefix("error: ").unwrap_or(&text).trim_end().to_owned())
+        }
+        Early::Failure(failure) => {
+            eprintln!("error: {}", failure.message());
+            failure
         }
     };
-    Cli::from_arg_matches(&matches).map_err(|e| Early::Clap(e.format(&mut Cli::command())))
+    let command = Cli::command();
+    let name = given.iter().skip(1).find_map(|a| command.find_subcommand(a)).map_or("secateur", clap::Command::get_name);
+    failed(name, &failure, given.iter().skip(1).take_while(|a| *a != "--").any(|a| a == "--json"))
+}
+
+/// The exit code of `command`, which failed; why is told as JSON where that is wanted.
+fn failed(command: &str, failure: &Failure, json: bool) -> ExitCode {
+    let untold = json && output::json_error(command, failure).is_err();
+    ExitCode::from(if untold { exit::ERROR } else { failure.code() })
 }

@@ -4,7 +4,7 @@ use std::io::IsTerminal;
 use std::time::{Duration, Instant};
 
 use indicatif::{ProgressBar, ProgressStyle};
-use secateur::{Event, Observer};
+use secateur::{Event, Observer, Unfit};
 
 use crate::interrupt;
 use crate::numbers::{duration, percent, seconds};
@@ -120,12 +120,13 @@ impl Observer for Progress {
                 let left = left_s.filter(|s| *s > 0.0).map_or(String::new(), |s| format!("; {} left", duration(s)));
                 self.chat(&format!("  {what}: {best}{at}; {measured} measured, {scored} scored{left}"));
             }
-            Event::Paused { noise, needed, left_s } => self.chat(&format!(
-                "  paused: the device is too noisy (±{}, ±{} is needed); it is tried again for {}",
-                percent(noise),
-                percent(needed),
-                duration(left_s)
-            )),
+            Event::Paused { unfit, left_s } => {
+                let what = match unfit {
+                    Unfit::Noisy { noise, needed } => format!("too noisy (±{}, ±{} is needed)", percent(noise), percent(needed)),
+                    Unfit::Slow { times } => format!("{times:.1} times slower than when this run began"),
+                };
+                self.chat(&format!("  paused: the device is {what}; it is tried again for {}", duration(left_s)));
+            }
             Event::Note { text } => self.chat(&format!("  {text}")),
         }
     }

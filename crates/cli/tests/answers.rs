@@ -27,6 +27,21 @@ fn every_answer_says_its_version_and_command() {
     let v = r.json();
     assert_eq!((r.code, v["error"]["exit_code"].as_u64()), (1, Some(1)));
     assert!(v["error"]["message"].as_str().expect("text").contains("none.onnx"));
+    // So are those of the command line and of a configuration file.
+    std::fs::write(p.path("typo.toml"), "budgett = '50%'").expect("writes");
+    let mistaken: [(&[&str], &str, &str); 4] = [
+        (&["prune", "m.onnx", "--budget", "fast", "--out", "run", "--json"], "prune", "fast"),
+        (&["--json", "prune", "--config", "typo.toml"], "prune", "budgett"),
+        (&["pareto", "--json", "m.onnx"], "pareto", "--out"),
+        (&["prun", "--json"], "secateur", "prun"),
+    ];
+    for (arguments, command, part) in mistaken {
+        let r = p.run(arguments);
+        let v = r.refused(2, &[part]).json();
+        assert_eq!((v["command"].as_str(), v["error"]["exit_code"].as_u64()), (Some(command), Some(2)), "{v}");
+        let message = v["error"]["message"].as_str().expect("text");
+        assert!(message.contains(part) && !message.starts_with("error"), "{message}");
+    }
 }
 
 #[test]
@@ -94,7 +109,9 @@ fn a_run_meets_its_budget_and_its_plan_applies_again() {
     let steps = plan["cut"]["steps"].as_array().expect("steps");
     assert!(steps.iter().all(|s| s["removed_branches"].as_array().is_none_or(Vec::is_empty)), "{steps:?}");
 
-    p.run(&["apply", "run/plan.json", "m.onnx", "-o", "again.onnx"]).done();
+    let applied = p.run(&["apply", "run/plan.json", "m.onnx", "-o", "again.onnx", "--json"]).done().json();
+    assert_eq!((applied["plan_model"].as_str(), applied["same_weights"].as_bool()), (Some("m.onnx"), Some(true)));
+    assert!(applied["relative_difference"].as_f64().expect("a difference") < 1e-3, "{applied}");
     let smaller = |name: &str| p.run(&["inspect", name, "--json"]).done().json()["params"].clone();
     assert_eq!(smaller("again.onnx"), smaller("run/pruned.onnx"));
     assert_eq!(read(&p.path("again.onnx")), read(&p.path("run/pruned.onnx")), "nothing was trained, so the plan is all there is to it");
@@ -157,7 +174,9 @@ fn help_tells_defaults_and_exit_codes() {
     assert!(top.contains("3 budget not reached") && top.contains("4 noise too high"), "{top}");
     assert!(!top.contains("worker"), "the worker is not for people");
     // Lines are wrapped at the width of the terminal.
-    let prune = p.run(&["prune", "--help"]).done().out.split_whitespace().collect::<Vec<_>>().join(" ");
+    let help = |command: &str| p.run(&[command, "--help"]).done().out.split_whitespace().collect::<Vec<_>>().join(" ");
+    let (prune, resume) = (help("prune"), help("resume"));
+    assert!(["`prune`", "`pareto`", "`map`"].iter().all(|command| resume.contains(command)), "{resume}");
     for part in ["[default: imagenet]", "[default: engine]", "[default: halp]", "[default: joint]", "cifar10:DIR", "5ms", "50%", "2x"] {
         assert!(prune.contains(part), "{part} in\n{prune}");
     }

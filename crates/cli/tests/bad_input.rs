@@ -90,6 +90,23 @@ fn settings_out_of_range() {
 }
 
 #[test]
+fn flags_that_would_do_nothing() {
+    let p = Place::new();
+    p.network("m.onnx");
+    let idle: [&[&str]; 5] =
+        [&["--reorder-filters"], &["--balanced"], &["--penalty", "0.1"], &["--penalty-trials", "3"], &["--scheme-training", "gradual"]];
+    for flag in idle {
+        let without = [&["prune", "m.onnx", "--budget", "50%", "--out", "run"][..], flag].concat();
+        p.run(&without).refused(2, &["--scheme", "--mapping"]);
+    }
+    p.run(&["profile", "m.onnx", "--sms", "4"]).refused(2, &["--staircases", "--plot"]);
+    // A file may hold them for the calls that they serve.
+    std::fs::write(p.path("all.toml"), "sms = 4\nbalanced = true\npenalty = 0.1\nthreads = 1\nscheme = 'filter'\nrate = 2").unwrap();
+    let asked = ["prune", "m.onnx", "--config", "all.toml", "--budget-params", "60%", "--epochs", "0", "--out", "run"];
+    p.run(&asked).done();
+}
+
+#[test]
 fn data_that_are_not_there_or_not_understood() {
     let p = Place::new();
     p.network("m.onnx");
@@ -173,8 +190,12 @@ fn budgets_outside_what_there_is() {
     };
     prune("200%", "above").refused(1, &["dense latency", "nothing to prune"]);
     prune("1%", "below").refused(3, &["floor", "%"]);
-    // The corrected command finds nothing of these in its way.
+    // The corrected command finds nothing of these in its way, nor in a directory that was there, empty, before.
     assert!(!p.path("above").exists() && !p.path("below").exists());
+    std::fs::create_dir(p.path("mine")).unwrap();
+    prune("1%", "mine").refused(3, &["floor", "%"]);
+    assert_eq!(std::fs::read_dir(p.path("mine")).unwrap().count(), 0);
+    prune("70%", "mine").done();
 }
 
 #[test]
@@ -275,10 +296,12 @@ fn noise_that_leaves_no_answer() {
 }
 
 #[test]
-fn a_page_of_staircases_that_is_there_already() {
+fn files_of_a_profile_that_are_there_already() {
     let p = Place::new();
     p.network("net.onnx");
     std::fs::write(p.path("page.html"), "mine").unwrap();
-    p.run(&["profile", "net.onnx", "--plot", "page.html"]).refused(1, &["page.html", "exists"]);
+    for flag in ["--plot", "--export"] {
+        p.run(&["profile", "net.onnx", flag, "page.html"]).refused(1, &["page.html", "exists", &format!("another `{flag}`")]);
+    }
     assert_eq!(std::fs::read(p.path("page.html")).unwrap(), b"mine");
 }

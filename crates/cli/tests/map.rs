@@ -95,6 +95,80 @@ fn every_way_of_mapping_lands_at_the_budget() {
     map(&place, &target, "rules.toml", &["--budget", "60%"]).refused(1, &["rules.toml", "exists"]);
 }
 
+/// A reweighted training without rates takes as much off as the budget asks for, as measured.
+#[test]
+fn a_penalty_and_rates_are_found_for_a_latency() {
+    let place = Place::new();
+    let Some(target) = non_zeros(&place) else { return };
+    place.network("net.onnx");
+    let mut arguments = vec!["prune", "net.onnx", "--target", &target, "--scheme", "block-punched:4x1", "--budget", "60%"];
+    arguments.extend(["--scheme-training", "reweighted", "--penalty-trials", "2", "--epochs", "1", "--tolerance", "0.1"]);
+    arguments.extend(DATA);
+    let ran = place.run(&[&arguments[..], &["--out", "run", "--json"]].concat());
+    let report = ran.done().json()["report"].clone();
+    let ratio = report["latency"]["relative"]["ratio"].as_f64().expect("ratio");
+    assert!((0.54..=0.6).contains(&ratio), "{ratio}");
+    let rates: Vec<f64> = report["layers"].as_array().expect("layers").iter().filter_map(|l| l["rate"].as_f64()).collect();
+    assert!(rates.iter().any(|r| (r - rates[0]).abs() > 0.05), "they fall out: {rates:?}");
+    assert!(ran.err.contains("times what is wanted") && ran.err.contains("of the dense latency"), "{}", ran.err);
+    // A budget that no rate reaches.
+    let index = arguments.iter().position(|a| *a == "60%").expect("the budget");
+    arguments[index] = "5%";
+    place.run(&[&arguments[..], &["--out", "low"]].concat()).refused(3, &["budget"]);
+    // Without the penalty there is nothing that finds rates.
+    let plain =
+        ["prune", "net.onnx", "--target", &target, "--scheme", "block-punched:4x1", "--budget", "60%", "--epochs", "0", "--out", "o"];
+    place.run(&plain).refused(2, &["--rate", "reweighted"]);
+}
+
+#[test]
+fn a_mapping_that_was_killed_goes_on_by_the_same_command_and_comes_to_the_same() {
+    let place = Place::new();
+    let Some(target) = non_zeros(&place) else { return };
+    place.network("net.onnx");
+    let arguments = [&["--by", "evolution", "--budget", "60%", "--evaluations", "20"][..], &DATA].concat();
+    map(&place, &target, "whole.toml", &arguments).done();
+    let begin = ["map", "net.onnx", "--target", &target, "-o", "killed.toml", "--calibration-networks", "3", "--tolerance", "0.1", "--quiet"];
+    let mut child = place.command(&[&begin[..], &arguments].concat()).spawn().expect("starts");
+    let work = place.path("killed.toml.work");
+    let scored = || {
+        let finished = secateur::Run::open(&work).and_then(|r| r.journal.finished()).unwrap_or_default();
+        finished.iter().filter(|(name, _)| name.starts_with("score")).count()
+    };
+    while !work.join("config.json").exists() || scored() < 8 {
+        assert!(child.try_wait().expect("asked").is_none(), "it ended before it came so far");
+        std::thread::sleep(std::time::Duration::from_millis(5));
+    }
+    child.kill().expect("kills");
+    child.wait().expect("ends");
+    assert!(!place.path("killed.toml").exists(), "it was killed too late to show anything");
+    place.run(&["resume", "killed.toml.work"]).refused(1, &["the same command again"]);
+    map(&place, &target, "killed.toml", &arguments).done();
+    assert_eq!(layers(&place, "killed.toml"), layers(&place, "whole.toml"));
+    assert!(!work.exists());
+}
+
+/// Candidates are trained against the dense network's outputs where there are no labels.
+#[test]
+fn candidates_are_trained_without_labels_too() {
+    let place = Place::new();
+    let Some(target) = non_zeros(&place) else { return };
+    place.network("net.onnx");
+    std::fs::create_dir(place.path("images")).expect("makes");
+    for k in 0..80u8 {
+        let pixels: Vec<u8> = (0..32 * 32 * 3).map(|i| (i as u8).wrapping_mul(k).wrapping_add(k)).collect();
+        // A BMP of 24 bits per pixel: file header, picture header, rows.
+        let numbers: [u32; 13] = [54 + 3072, 0, 54, 40, 32, 32, 1 | 24 << 16, 0, 3072, 0, 0, 0, 0];
+        let header: Vec<u8> = b"BM".iter().copied().chain(numbers.iter().flat_map(|n| n.to_le_bytes())).collect();
+        std::fs::write(place.path(&format!("images/{k}.bmp")), [header, pixels].concat()).expect("writes");
+    }
+    let mut arguments =
+        vec!["--by", "random", "--budget", "60%", "--evaluations", "3", "--tune-steps", "1", "--data", "imagefolder:images"];
+    arguments.extend(["--preprocess", "unit", "--score-images", "10", "--score-batches", "1", "--batch-size", "10", "--holdout", "0.2"]);
+    let answer = map(&place, &target, "m.toml", &arguments).done().json();
+    assert_eq!(answer["mapping"]["score"]["figure"], "agreement");
+}
+
 #[test]
 fn weights_can_be_limited_in_place_of_latency() {
     let place = Place::new();

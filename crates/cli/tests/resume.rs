@@ -206,6 +206,22 @@ fn ctrl_c_while_a_network_is_measured_stops_the_run() {
 }
 
 #[test]
+fn a_run_stopped_before_anything_is_recorded_is_kept_as_it_says() {
+    let b = Bench::new();
+    let script = std::fs::read_to_string(b.path("measure.sh")).expect("script");
+    std::fs::write(b.path("measure.sh"), "touch \"$MEASURED.slow\"; sleep 20\n").expect("script");
+    let child = b.prune("run");
+    wait_for(&b.path("run.log.slow"));
+    let out = interrupted(child);
+    let text = String::from_utf8_lossy(&out.stderr).into_owned();
+    assert_eq!(out.status.code(), Some(130), "{text}");
+    assert!(text.contains("secateur resume"), "{text}");
+    assert_eq!(steps(&b.path("run"), ""), 0, "something was recorded: this shows nothing");
+    std::fs::write(b.path("measure.sh"), script).expect("script");
+    succeed(b.resume("run"));
+}
+
+#[test]
 fn a_run_is_not_continued_with_another_network() {
     let b = Bench::new();
     let child = b.prune("run");

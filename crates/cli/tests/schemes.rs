@@ -202,9 +202,9 @@ fn a_budget_is_measured_and_said_to_be_missed() {
 fn a_killed_run_comes_to_the_same_file() {
     let p = Place::new();
     p.network("m.onnx");
-    for how in ["one-shot", "gradual"] {
+    for how in ["one-shot", "gradual", "reweighted"] {
         let more =
-            ["--scheme", "block-punched:4x1", "--rate", "4", "--epochs", "12", "--holdout", "0.2", "--scheme-training", how, "--quiet"];
+            ["--scheme", "block-punched:4x1", "--rate", "4", "--epochs", "24", "--holdout", "0.2", "--scheme-training", how, "--quiet"];
         let (whole, killed) = (format!("{how}-whole"), format!("{how}-killed"));
         p.run(&training(&whole, &more)).done();
         let mut child = p.command(&training(&killed, &more)).stdout(Stdio::null()).stderr(Stdio::null()).spawn().unwrap();

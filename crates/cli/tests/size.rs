@@ -35,7 +35,10 @@ fn what_does_not_go_together_is_refused() {
     p.run(&["prune", "m.onnx", "--budget-params", "60%", "--budget", "50%", "--epochs", "0", "--out", "o"]).refused(2, &["--budget"]);
     p.run(&["prune", "m.onnx", "--epochs", "0", "--out", "o"]).refused(2, &["--budget"]);
     p.run(&["prune", "m.onnx", "--budget-params", "all", "--epochs", "0", "--out", "o"]).refused(2, &["70%"]);
-    p.run(&["prune", "m.onnx", "--budget-params", "5", "--epochs", "0", "--out", "o"]).refused(1, &["floor", "graph input"]);
+    p.run(&["prune", "m.onnx", "--budget-params", "5", "--epochs", "0", "--out", "o"]).refused(3, &["floor", "graph input"]);
+    for (flag, value) in [("--latency-batch", "0"), ("--holdout", "3")] {
+        p.run(&["prune", "m.onnx", "--budget-params", "60%", "--epochs", "0", "--out", "o", flag, value]).refused(2, &[flag, value]);
+    }
     assert!(!p.path("o").exists());
 }
 

@@ -34,7 +34,7 @@ pub use decision::{Decision, NamedDecision, NamedGroup};
 pub use error::{Error, Result};
 pub use facts::{Fact, Facts, Inference, InputShapes, Outputs, is_float};
 pub use graph::{Graph, Node, NodeId, Source, Value, ValueId};
-pub use layer_model::layer_model;
+pub use layer_model::{Grouping, grouping, layer_model};
 pub use model::{Model, write_atomically};
 pub use movement::{broadcast, for_each_index, strides};
 pub use tensor::{Data, Tensor};

@@ -9,7 +9,7 @@ mod support;
 use std::collections::BTreeMap;
 use std::time::Duration;
 
-use mutated::{Damage, Outcome, damage, judge, judge_by, mutate, one_input};
+use mutated::{Damage, Outcome, damage, inspect, judge, judge_by, mutate, one_input, tally};
 use secateur_graph::{Data, Tensor};
 use support::text::parse;
 
@@ -73,24 +73,12 @@ const NETWORKS: [&str; 4] = [
      out y",
 ];
 
-fn run(name: &str, file: &[u8], seeds: std::ops::Range<u64>) -> (usize, usize) {
-    let (mut read, mut refused) = (0, 0);
-    for seed in seeds {
-        match judge(mutate(file, seed)) {
-            Outcome::Read => read += 1,
-            Outcome::Refused(_) => refused += 1,
-            Outcome::Broken(why) => panic!("{name}, seed {seed}: {why}"),
-        }
-    }
-    (read, refused)
-}
-
 #[test]
 fn damaged_networks_are_read_or_refused() {
     for (k, text) in NETWORKS.iter().enumerate() {
         let file = parse(text).to_bytes().unwrap();
         assert_eq!(judge(file.clone()), Outcome::Read, "network {k}");
-        let (read, refused) = run(&format!("network {k}"), &file, 0..400);
+        let (read, refused) = tally(&format!("network {k}"), &file, 0..400, inspect);
         // Both happen, or the mutations are of no use.
         assert!(read > 20 && refused > 20, "network {k}: {read} read, {refused} refused");
     }
@@ -203,6 +191,6 @@ fn damaged_real_files_are_read_or_refused() {
     files.sort();
     for path in files.iter().filter(|p| p.extension().is_some_and(|e| e == "onnx")) {
         let file = std::fs::read(path).unwrap();
-        run(&path.display().to_string(), &file, 0..4);
+        tally(&path.display().to_string(), &file, 0..4, inspect);
     }
 }

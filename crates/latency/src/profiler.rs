@@ -37,28 +37,19 @@ pub struct Profiler<'a> {
     runtime: &'a dyn Runtime,
     store: &'a mut TableStore,
     probes: Probes,
-    against_sentinel: bool,
     progress: Option<Box<dyn FnMut(usize, usize) + 'a>>,
 }
 
 impl<'a> Profiler<'a> {
     /// A profiler that keeps its measurements in `store`.
     pub fn new(runtime: &'a dyn Runtime, store: &'a mut TableStore) -> Self {
-        Self { runtime, store, probes: Probes::default(), against_sentinel: false, progress: None }
+        Self { runtime, store, probes: Probes::default(), progress: None }
     }
 
     /// Calls `progress(done, missing)` whenever a missing measurement has been stored.
     #[must_use]
     pub fn with_progress(mut self, progress: impl FnMut(usize, usize) + 'a) -> Self {
         self.progress = Some(Box::new(progress));
-        self
-    }
-
-    /// Takes only measurements that say how the model stands to the sentinel ([`Measurement::to_sentinel`]), for comparisons
-    /// between batches; those in the table that do not are made again.
-    #[must_use]
-    pub fn against_sentinel(mut self) -> Self {
-        self.against_sentinel = true;
         self
     }
 
@@ -77,7 +68,8 @@ impl<'a> Profiler<'a> {
     /// those in progress.
     ///
     /// A table entry serves where it is at least as precise as asked, or was given at least as much
-    /// time.
+    /// time, and says how the model stands to the sentinel ([`Measurement::to_sentinel`]): one that does not was disturbed
+    /// throughout, and is made again.
     ///
     /// # Errors
     /// [`Error::DeviceBusy`], [`Error::Table`], [`Error::NotOnnx`], and the runtime's errors; what
@@ -121,7 +113,7 @@ impl<'a> Profiler<'a> {
         let serves = |m: &Measurement| {
             let precise = m.relative_half_width() <= protocol.precision || m.protocol.time_limit_s >= protocol.time_limit_s;
             // A command is started anew for every sample: too few of them for a ratio, and nothing to be had by measuring again.
-            precise && (m.to_sentinel.is_some() || !self.against_sentinel || m.runtime.name == "command")
+            precise && (m.to_sentinel.is_some() || m.runtime.name == "command")
         };
         Ok(self.store.get(key)?.filter(serves))
     }

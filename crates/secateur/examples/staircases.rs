@@ -11,6 +11,7 @@
 use std::path::Path;
 use std::time::Instant;
 
+use latency::Protocol;
 use latency::staircase::{Kind, Point};
 use secateur::{Analysis, Bench, Curve, Side, Silent, StaircaseOptions, Staircases, Timed, Width, single_layer};
 
@@ -103,7 +104,7 @@ impl Sweep {
                 Width { layer, input, output, asked }
             };
             let models = counts.iter().map(|c| single_layer(analysis, &width(*c))).collect::<secateur::Result<Vec<_>>>()?;
-            let (measured, _) = bench.widths(&models, asked, &mut |_, _| {})?;
+            let (measured, _) = bench.layers(&models, &Protocol::staircase(asked), &mut |_, _| {})?;
             let point = |(count, m): (&usize, &latency::Measurement)| {
                 let p = Timed::from(m).probe(sentinel_s);
                 Point { width: *count, latency_s: p.latency_s, ci: p.ci, asked: asked + 1 }

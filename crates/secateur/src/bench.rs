@@ -9,6 +9,7 @@ use latency::{
 use serde::{Deserialize, Serialize};
 
 use crate::error::{Error, Result};
+use crate::events::Unfit;
 use crate::plan::file_hash;
 use crate::run::{Journal, Run};
 use crate::verify::model_bytes;
@@ -42,6 +43,10 @@ impl Relative {
     }
 }
 
+/// How many times as long as when the run began the dense network may take: well above the two speeds that a core of a shared
+/// machine has, which a ratio cancels; beyond it the device does something else than it will.
+const SLOW: f64 = 2.0;
+
 /// Times that a ratio is measured that is noisy, or that no undisturbed run gave, before what there is is given back.
 const TRIES: usize = 3;
 
@@ -64,6 +69,8 @@ pub struct Bench {
     store: TableStore,
     batch: usize,
     probes: Probes,
+    /// What the dense network takes at the pace of this run, seconds.
+    usual_s: Option<f64>,
 }
 
 impl std::fmt::Debug for Bench {
@@ -99,6 +106,7 @@ impl Bench {
             store: TableStore::open(table)?,
             batch,
             probes: Probes::default(),
+            usual_s: None,
         })
     }
 
@@ -120,37 +128,25 @@ impl Bench {
         model_bytes(name, model, self.batch)
     }
 
-    /// Latencies of single layers, from the table where they are there; with the numbers measured and found.
+    /// Latencies of single layers by `protocol`, from the table where they are there as precisely; with the numbers measured
+    /// and found. They say how the layers stand to the sentinel ([`latency::Pace`]), unless no run was undisturbed in three tries.
     ///
     /// # Errors
     /// The runtime refuses a model; the device is busy; the table cannot be written.
-    pub fn table(&mut self, models: &[ModelBytes], progress: &mut dyn FnMut(usize, usize)) -> Result<(Vec<Measurement>, Probes)> {
-        let mut profiler = Profiler::new(&*self.runtime, &mut self.store).with_progress(progress);
-        let measured = profiler.measure_many(models, &Protocol::table())?;
-        let probes = profiler.probes();
-        self.probes += probes;
-        Ok((measured, probes))
-    }
-
-    /// Latencies of single layers relative to the sentinel, from the table where they are there as precisely; with the numbers
-    /// measured and found. The more often a model was asked for already (`again`), the more precisely it is measured.
-    ///
-    /// # Errors
-    /// As [`Bench::table`].
-    pub fn widths(
+    pub fn layers(
         &mut self,
         models: &[ModelBytes],
-        again: usize,
+        protocol: &Protocol,
         progress: &mut dyn FnMut(usize, usize),
     ) -> Result<(Vec<Measurement>, Probes)> {
-        let mut profiler = Profiler::new(&*self.runtime, &mut self.store).against_sentinel().with_progress(progress);
-        let mut measured = profiler.measure_many(models, &Protocol::staircase(again))?;
+        let mut profiler = Profiler::new(&*self.runtime, &mut self.store).with_progress(progress);
+        let mut measured = profiler.measure_many(models, protocol)?;
         // On a busy machine no run may have been undisturbed. A command never says; then the table serves what is there.
         for _ in 1..TRIES {
             if measured.iter().all(|m| m.to_sentinel.is_some()) {
                 break;
             }
-            measured = profiler.measure_many(models, &Protocol::staircase(again))?;
+            measured = profiler.measure_many(models, protocol)?;
         }
         let probes = profiler.probes();
         self.probes += probes;
@@ -174,6 +170,7 @@ impl Bench {
         } else if *measured_by != runtime {
             format!("this run began with another runtime ({measured_by}; this is {runtime})")
         } else {
+            self.usual_s = Some(begun.dense.median_s);
             return Ok(begun.dense);
         };
         let cause = format!("{changed}: what it measured does not hold here; start anew with another `--out`");
@@ -191,9 +188,37 @@ impl Bench {
         c.measurements.pop().ok_or_else(|| Error::Setting("the runtime measured nothing".into()))
     }
 
+    /// Why the device was not fit for these measurements, where they are to be known within ±`needed`.
+    pub(crate) fn unfit(&self, measured: &[Relative], needed: f64) -> Option<Unfit> {
+        let most = |of: &dyn Fn(&Relative) -> f64| measured.iter().map(of).fold(0.0, f64::max);
+        let (noise, times) = (most(&Relative::noise), self.usual_s.map_or(0.0, |usual_s| most(&|r| r.dense_s / usual_s)));
+        if noise > needed {
+            return Some(Unfit::Noisy { noise, needed });
+        }
+        (times > SLOW).then_some(Unfit::Slow { times })
+    }
+
+    /// Takes the pace of these measurements as that of the device from here on.
+    pub(crate) fn accept_pace(&mut self, measured: &[Relative]) {
+        self.usual_s = measured.iter().map(|r| r.dense_s).max_by(f64::total_cmp).or(self.usual_s);
+    }
+
+    /// What the journal holds under `key`. Nothing is recorded but at a pace that the run accepted.
+    fn recalled(&mut self, journal: &Journal, key: &str) -> Result<Option<Relative>> {
+        let found: Option<Relative> = journal.recall(key)?;
+        if let Some(r) = &found {
+            self.probes.cached += 1;
+            if matches!(self.unfit(std::slice::from_ref(r), f64::INFINITY), Some(Unfit::Slow { .. })) {
+                self.accept_pace(std::slice::from_ref(r));
+            }
+        }
+        Ok(found)
+    }
+
     /// Latencies of networks against the dense one, all in the same rounds. What the journal holds under the same structure
     /// and precision is not measured again. A ratio that noise leaves wider than ±`steady` is measured up to three times; if
-    /// it stays so it is returned all the same, but not recorded: a quieter hour may do better.
+    /// it stays so, or the device is slow ([`Bench::unfit`]), it is returned all the same, but not recorded: another hour may do
+    /// better.
     ///
     /// # Errors
     /// As [`Bench::absolute`].
@@ -210,8 +235,7 @@ impl Bench {
         for (k, model) in models.iter().enumerate() {
             let b = self.bytes(&format!("candidate {k}"), model)?;
             let key = format!("latency {} within {} of {}", self.runtime.model_key(&b)?, protocol.precision, protocol.time_limit_s);
-            let found: Option<Relative> = journal.recall(&key)?;
-            self.probes.cached += usize::from(found.is_some());
+            let found = self.recalled(journal, &key)?;
             candidates.push((b, key, found));
         }
         for _ in 0..TRIES {
@@ -224,7 +248,7 @@ impl Bench {
             self.probes.measured += open.len();
             for (i, k) in open.into_iter().enumerate() {
                 let r = Relative::of(&c, i);
-                if r.noise() <= steady {
+                if self.unfit(std::slice::from_ref(&r), steady).is_none() {
                     journal.record(&candidates[k].1, &r, 0.0)?;
                 }
                 candidates[k].2 = Some(r);
@@ -244,8 +268,7 @@ impl Bench {
     pub fn confirmed(&mut self, journal: &Journal, name: &str, dense: &Model, model: &Model, limit: f64, steady: f64) -> Result<Relative> {
         let models = [self.bytes("dense", dense)?, self.bytes("candidate", model)?];
         let key = format!("{name} {}", self.runtime.model_key(&models[1])?);
-        if let Some(found) = journal.recall(&key)? {
-            self.probes.cached += 1;
+        if let Some(found) = self.recalled(journal, &key)? {
             return Ok(found);
         }
         let mut parts: Vec<ProcessRounds> = Vec::new();
@@ -264,7 +287,7 @@ impl Bench {
             let r = Relative::of(&merged, 0);
             let open = (r.ci.0..=r.ci.1).contains(&limit) || r.noise() > steady;
             if !open || look == LOOKS {
-                if r.noise() <= steady {
+                if self.unfit(std::slice::from_ref(&r), steady).is_none() {
                     journal.record(&key, &r, 0.0)?;
                 }
                 return Ok(r);
@@ -272,6 +295,11 @@ impl Bench {
         }
         Err(Error::Setting("the runtime measured nothing".into()))
     }
+}
+
+/// Precision of a latency that guides a choice.
+pub(crate) fn guiding() -> Protocol {
+    Protocol { precision: 0.006, time_limit_s: 3.0, min_rounds: 10, ..Protocol::default() }
 }
 
 /// Precision in each process of a latency that decides.

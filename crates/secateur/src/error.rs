@@ -104,8 +104,8 @@ pub enum Error {
     },
     /// No candidate was measured at or below the budget.
     #[error(
-        "no network at or below the budget of {:.4} ms was found; {}. What one step can remove may be \
-         too little: try more `--steps`, or a larger budget",
+        "no network at or below the budget of {:.4} ms was found; {}. Give a larger budget; where a method prunes in steps, what \
+         one of them can remove may be too little: try more `--steps`",
         1e3 * .budget_s, fastest(*.best_s)
     )]
     BudgetNotReached {

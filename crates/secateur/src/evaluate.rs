@@ -82,8 +82,7 @@ fn through_runtime(model: &Model, data: &Dataset, spec: &TargetSpec, limit: Opti
         let classes = logits.len() / size;
         for (k, &label) in batch.labels.iter().enumerate() {
             let row = &logits[k * classes..(k + 1) * classes];
-            let best = (0..classes).max_by(|&a, &b| row[a].total_cmp(&row[b]));
-            right += usize::from(best == Some(label as usize));
+            right += usize::from(train::best(row) == Some(label as usize));
         }
         seen += batch.len();
     }

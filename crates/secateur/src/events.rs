@@ -49,7 +49,7 @@ pub enum Event {
     Search {
         /// Level or generation.
         what: String,
-        /// Held-out accuracy of the best candidate, percent.
+        /// Held-out accuracy of the best candidate at or below the budget, percent.
         accuracy: Option<f64>,
         /// Its measured latency, seconds.
         latency_s: Option<f64>,
@@ -60,19 +60,35 @@ pub enum Event {
         /// Seconds left, estimated.
         left_s: Option<f64>,
     },
-    /// The device is too noisy to go on; it will be looked at again.
+    /// The device is not fit to go on; it will be looked at again.
     Paused {
-        /// Half width of the interval as a share of the latency.
-        noise: f64,
-        /// What it must not exceed.
-        needed: f64,
-        /// Seconds until the run gives up.
+        /// What is wrong with it.
+        unfit: Unfit,
+        /// Seconds until the run waits no longer.
         left_s: f64,
     },
     /// Something the user should know.
     Note {
         /// Text.
         text: String,
+    },
+}
+
+/// Why a device does not do to measure on just now.
+#[derive(Debug, Clone, Copy, PartialEq, Serialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Unfit {
+    /// Latencies are not known closely enough.
+    Noisy {
+        /// Half width of the interval as a share of the latency.
+        noise: f64,
+        /// What it must not exceed.
+        needed: f64,
+    },
+    /// Everything takes much longer than when the run began.
+    Slow {
+        /// How many times as long the dense network takes.
+        times: f64,
     },
 }
 

@@ -57,6 +57,22 @@ impl Learning {
         Ok(learning)
     }
 
+    /// That there is a batch for a criterion that takes gradients.
+    ///
+    /// # Errors
+    /// There are fewer training images.
+    pub(crate) fn check_gradients(&self, settings: &Settings) -> Result<()> {
+        let (images, batch) = (self.data.len(Split::Train), settings.recipe.batch_size);
+        if settings.criterion.needs_gradients() && images < batch {
+            return Err(Error::Setting(format!(
+                "--criterion {} takes gradients of batches of --batch-size {batch}, and there are {images} training images: give more of \
+                 them, smaller batches, or `--criterion magnitude`",
+                settings.criterion
+            )));
+        }
+        Ok(())
+    }
+
     /// The data.
     pub fn data(&self) -> &Dataset {
         &self.data

@@ -2,18 +2,18 @@
 //! in separate processes.
 
 use std::collections::HashSet;
-use std::time::{Duration, Instant};
 
 use graph::{Decision, Model};
 use latency::Protocol;
 
-use crate::bench::Relative;
+use crate::bench::{Relative, guiding};
 use crate::bracket::Bracket;
 use crate::choice::{Space, Values};
 use crate::cost::{Forecast, LatencyTable};
 use crate::error::{Error, Result};
 use crate::events::Event;
 use crate::methods::Outcome;
+use crate::patience::Patience;
 use crate::saliency::Saliency;
 use crate::session::Session;
 use crate::stage::Stage;
@@ -59,9 +59,6 @@ const BESIDE: usize = 10;
 
 /// Choices that are confirmed before the last one is taken as it is.
 const CONFIRMATIONS: usize = 5;
-
-/// Seconds between two looks at a device that was too noisy.
-const PAUSE_S: f64 = 20.0;
 
 impl Session<'_> {
     /// Latencies at which the search ends: inside the tolerance, and so far below the budget that measuring again will not
@@ -205,8 +202,7 @@ impl Session<'_> {
     /// # Errors
     /// [`latency::Error::TooNoisy`] when patience is over.
     pub(crate) fn guide(&mut self, models: &[Model]) -> Result<Vec<Relative>> {
-        let protocol = Protocol { precision: 0.006, time_limit_s: 3.0, min_rounds: 10, ..Protocol::default() };
-        self.steer(models, &protocol, self.settings.tolerance)
+        self.steer(models, &guiding(), self.settings.tolerance)
     }
 
     /// Latencies of networks by `protocol`, all in the same rounds, each known within ±`steady`. Waits while the device is
@@ -215,7 +211,9 @@ impl Session<'_> {
     /// # Errors
     /// As [`Session::guide`].
     pub(crate) fn steer(&mut self, models: &[Model], protocol: &Protocol, steady: f64) -> Result<Vec<Relative>> {
-        self.patiently(steady, |s| s.bench.relative(&s.run.journal, &s.dense.model, models, protocol, steady))
+        let (dense, journal) = (&self.dense.model, &self.run.journal);
+        let patience = Patience { seconds: self.settings.patience_s, observer: &mut *self.observer, out: self.run.directory() };
+        patience.measured(&mut self.bench, steady, &mut |bench| bench.relative(journal, dense, models, protocol, steady))
     }
 
     /// Latency of a network for a decision, from separate processes; recorded under `name`. Waits while the device is too
@@ -224,35 +222,9 @@ impl Session<'_> {
     /// # Errors
     /// As [`Session::guide`].
     pub(crate) fn confirm(&mut self, name: &str, model: &Model) -> Result<Relative> {
-        let limit = self.budget_s / self.dense_s;
-        let all = self.patiently(self.settings.tolerance, |s| {
-            let one = s.bench.confirmed(&s.run.journal, name, &s.dense.model, model, limit, s.settings.tolerance)?;
-            Ok(vec![one])
-        })?;
-        all.into_iter().next().ok_or_else(|| Error::Setting("the runtime measured nothing".into()))
-    }
-
-    /// Measures until every ratio is known within ±`needed`: a device that turned noisy in mid-run pauses the search instead
-    /// of misleading it.
-    fn patiently(&mut self, needed: f64, mut measure: impl FnMut(&mut Self) -> Result<Vec<Relative>>) -> Result<Vec<Relative>> {
-        let start = Instant::now();
-        loop {
-            let measured = measure(self)?;
-            let noise = measured.iter().map(Relative::noise).fold(0.0, f64::max);
-            if noise <= needed {
-                return Ok(measured);
-            }
-            let waited_s = start.elapsed().as_secs_f64();
-            if waited_s >= self.settings.patience_s {
-                return Err(latency::Error::TooNoisy { what: "the pruned network's latency".into(), noise, needed }.into());
-            }
-            let left_s = self.settings.patience_s - waited_s;
-            self.tell(Event::Paused { noise, needed, left_s });
-            let until = Instant::now() + Duration::from_secs_f64(PAUSE_S.min(left_s));
-            while Instant::now() < until {
-                self.heed_stop()?;
-                std::thread::sleep(Duration::from_millis(200));
-            }
-        }
+        let (limit, tolerance) = (self.budget_s / self.dense_s, self.settings.tolerance);
+        let (dense, journal) = (&self.dense.model, &self.run.journal);
+        let patience = Patience { seconds: self.settings.patience_s, observer: &mut *self.observer, out: self.run.directory() };
+        patience.confirmed(&mut self.bench, tolerance, &mut |bench| bench.confirmed(journal, name, dense, model, limit, tolerance))
     }
 }

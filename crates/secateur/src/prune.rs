@@ -149,12 +149,12 @@ pub struct Profile {
 /// Times the layers of a network on the target, without pruning anything; with `staircases`, finds those too.
 ///
 /// # Errors
-/// As [`prune`], as far as the latency table.
+/// As [`prune`], as far as the latency table; no budget is out of reach.
 pub fn profile(settings: Settings, out: &Path, staircases: bool, observer: &mut dyn Observer) -> Result<Profile> {
     let run = Run::create(out)?;
     stoppable(out, observer, |observer| {
         let mut session = Session::open(settings, run, observer)?;
-        let table = session.latency_table()?;
+        let table = session.timed_table()?;
         session.tell(Event::Note { text: format!("latency table: {}", session.table_path().display()) });
         let staircases = staircases.then(|| session.staircases()).transpose()?;
         Ok(Profile { dense_s: session.dense_s, table, staircases })

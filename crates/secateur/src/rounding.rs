@@ -5,7 +5,7 @@
 use std::collections::{BTreeSet, HashMap};
 
 use graph::{Decision, GroupId, Layer, Model};
-use latency::ModelBytes;
+use latency::{ModelBytes, Pace, Protocol};
 use serde::{Deserialize, Serialize};
 
 use crate::bench::Relative;
@@ -14,7 +14,7 @@ use crate::events::Event;
 use crate::saliency::Saliency;
 use crate::session::Session;
 use crate::stage::Stage;
-use crate::staircases::{LEAST_DELTA, Timed, Width, single_layer};
+use crate::staircases::{LEAST_DELTA, Width, single_layer};
 
 /// A group that was widened.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -138,13 +138,11 @@ impl Session<'_> {
         }
         self.stage("looking for right edges")?;
         let (bench, observer) = self.bench_and_observer();
-        let (measured, _) = bench.widths(&models, 0, &mut |done, total| {
+        let (measured, _) = bench.layers(&models, &Protocol::staircase(0), &mut |done, total| {
             observer.event(Event::Progress { done, total, note: "layers timed".into() });
         })?;
-        // What no undisturbed run gave is in seconds; the sentinel's time in others makes one unit of both.
-        let sentinel_s = measured.iter().find_map(|m| m.to_sentinel).map_or(1.0, |s| s.sentinel_s);
-        let time = |k: usize| Timed::from(&measured[k]).probe(sentinel_s).latency_s;
-        Ok(widths.iter().zip(of).map(|(w, k)| (*w, time(k))).collect())
+        let pace = Pace::of(&measured);
+        Ok(widths.iter().zip(of).map(|(w, k)| (*w, pace.seconds(&measured[k]))).collect())
     }
 }
 

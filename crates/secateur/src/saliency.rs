@@ -7,10 +7,7 @@
 use std::collections::BTreeMap;
 use std::convert::Infallible;
 
-use graph::{
-    Graph, GroupId, Groups, Model, Role, Tensor,
-    ops::{Op, Unary},
-};
+use graph::{Graph, GroupId, Groups, Model, Role, Tensor, ops::Op};
 use serde::{Deserialize, Serialize};
 
 use crate::error::{Error, Result};
@@ -184,11 +181,12 @@ enum Kind {
 
 fn kind_of(graph: &Graph, value: graph::ValueId) -> Option<Kind> {
     let &(node, slot) = graph.value(value).consumers.first()?;
-    match (&graph.node(node).op, slot) {
-        // A weight that is stored in another form.
-        (Op::Transpose(_) | Op::Reshape(_) | Op::Squeeze(_) | Op::Unsqueeze(_) | Op::Unary(Unary::Identity | Unary::Cast { .. }), 0) => {
-            graph.node(node).output(0).and_then(|v| kind_of(graph, v))
-        }
+    let node = graph.node(node);
+    // What is computed from stored tensors alone is the same parameter in another form.
+    if let Some(form) = node.output(0).filter(|v| graph.is_parameter(*v)) {
+        return kind_of(graph, form);
+    }
+    match (&node.op, slot) {
         (Op::Recurrent(_), 1 | 2) => Some(Kind::Weight),
         (Op::Conv(_) | Op::ConvTranspose(_) | Op::Gemm(_) | Op::MatMul, 0 | 1) => Some(Kind::Weight),
         (Op::BatchNormalization(_), 1) => Some(Kind::Scale),

@@ -42,7 +42,7 @@ pub struct Session<'a> {
     in_parts: Option<Analysis>,
     /// Agreement of every cut network with its masked twin.
     pub twin_checks: Vec<verify::TwinCheck>,
-    observer: &'a mut dyn Observer,
+    pub(crate) observer: &'a mut dyn Observer,
 }
 
 impl<'a> Session<'a> {
@@ -59,6 +59,7 @@ impl<'a> Session<'a> {
         let stepwise = settings.method.is_stepwise() && settings.steps > 1;
         let in_parts = if stepwise { in_parts(&dense)? } else { None };
         let learning = settings.data().map(|d| Learning::open(d, &settings, &dense.model)).transpose()?;
+        learning.iter().try_for_each(|l| l.check_gradients(&settings))?;
         if let Some(text) = learning.as_ref().and_then(Learning::drawn) {
             observer.event(Event::Note { text: text.to_owned() });
         }
@@ -175,11 +176,21 @@ impl<'a> Session<'a> {
         (&mut self.bench, self.observer)
     }
 
+    /// As [`Session::timed_table`], for the budget of the run.
+    ///
+    /// # Errors
+    /// The floor is above the budget.
+    pub fn latency_table(&mut self) -> Result<LatencyTable> {
+        let table = self.timed_table()?;
+        self.check_floor(&table)?;
+        Ok(table)
+    }
+
     /// The latency table of the dense network's layers over all widths the run may give them, calibrated to whole networks.
     ///
     /// # Errors
-    /// The runtime refuses a layer; the floor is above the budget.
-    pub fn latency_table(&mut self) -> Result<LatencyTable> {
+    /// The runtime refuses a layer.
+    pub fn timed_table(&mut self) -> Result<LatencyTable> {
         self.stage("latency table of the layers")?;
         let ranges = self
             .ways()
@@ -189,11 +200,12 @@ impl<'a> Session<'a> {
         let (dense, bench, observer) = (&self.dense, &mut self.bench, &mut *self.observer);
         let mut table: LatencyTable = self.run.journal.step("latency table", || {
             LatencyTable::profile(&dense.model, &dense.graph, &dense.facts, &dense.priced, &ranges, &mut |models| {
-                bench.table(models, &mut |done, total| observer.event(Event::Progress { done, total, note: "layers timed".into() }))
+                bench.layers(models, &Protocol::table(), &mut |done, total| {
+                    observer.event(Event::Progress { done, total, note: "layers timed".into() })
+                })
             })
         })?;
         table.calibration = self.calibrate(&table)?;
-        self.check_floor(&table)?;
         Ok(table)
     }
 

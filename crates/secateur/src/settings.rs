@@ -1,4 +1,4 @@
-//! What a run was asked to do. Saved as `config.json` in the run directory; a TOML file of the same names can be given.
+//! What a run was asked to do. Saved as `config.json` in the run directory.
 
 use std::path::PathBuf;
 
@@ -40,7 +40,7 @@ impl Method {
 
     /// It cannot do without scores of candidates on held-out images.
     fn scores_candidates(self) -> bool {
-        matches!(self, Self::Archtree | Self::Lacp | Self::Evolution)
+        matches!(self, Self::Archtree | Self::Lacp | Self::Evolution | Self::Race)
     }
 }
 
@@ -167,7 +167,7 @@ pub struct Settings {
     pub target: String,
     /// What the network may cost.
     pub budget: Budget,
-    /// The final latency lies in `[budget·(1 − tolerance), budget]`.
+    /// The final latency lies in `[budget·(1 − tolerance), budget]`, or as near below as the steps of the target allow.
     pub tolerance: f64,
     /// Batch size the latency is meant for.
     pub latency_batch: usize,
@@ -226,7 +226,7 @@ pub struct Settings {
     pub seed: u64,
     /// Latency table; the user's cache where not given.
     pub table: Option<PathBuf>,
-    /// Seconds to wait for a device that is too noisy before giving up.
+    /// Seconds to wait for a device that is too noisy or slow.
     pub patience_s: f64,
     /// How to start this program again to measure in a process of its own. Not saved: a resumed run gets its own.
     #[serde(skip)]
@@ -295,11 +295,11 @@ impl Settings {
         self.data().is_some() && self.score_images > 0
     }
 
-    /// Checks what can be checked before anything is opened.
+    /// Checks each setting on its own.
     ///
     /// # Errors
-    /// A setting outside its range, by name.
-    pub fn check(&self) -> Result<()> {
+    /// One outside its range, by name.
+    pub fn check_ranges(&self) -> Result<()> {
         let range = |name: &str, value: f64, low: f64, high: f64| {
             if (low..=high).contains(&value) {
                 Ok(())
@@ -318,7 +318,15 @@ impl Settings {
         range("--latency-batch", self.latency_batch as f64, 1.0, 4096.0)?;
         range("--calibration-images", self.calibration_images as f64, 1.0, 1e6)?;
         range("--step-batches", self.step_batches as f64, 1.0, 1e6)?;
-        range("--patience", self.patience_s, 0.0, 1e7)?;
+        range("--patience", self.patience_s, 0.0, 1e7)
+    }
+
+    /// Checks what can be checked before anything is opened.
+    ///
+    /// # Errors
+    /// As [`Settings::check_ranges`]; settings that do not go together.
+    pub fn check(&self) -> Result<()> {
+        self.check_ranges()?;
         if self.method.scores_candidates() && !self.measures_branches() {
             return Err(Error::Setting(format!(
                 "--method {} judges candidates on held-out images: give `--data`, and --score-images above 0",

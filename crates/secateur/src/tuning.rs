@@ -23,6 +23,11 @@ pub(crate) fn told(observer: &mut dyn Observer, p: &Progress) -> ControlFlow<()>
     if observer.stop() { ControlFlow::Break(()) } else { ControlFlow::Continue(()) }
 }
 
+/// That a training went the wrong way: from a figure on held-out images, percent, to a lower one.
+pub(crate) fn undone(before: f64, after: f64) -> String {
+    format!("fine-tuning left the network worse on held-out images ({after:.2} % after {before:.2} %) and is undone")
+}
+
 /// A network after recovery.
 #[derive(Debug)]
 pub struct Tuned {
@@ -113,9 +118,7 @@ impl Session<'_> {
         // Trained on other images, or too fast: what the recovery left may be better, and nobody asked for worse.
         let worse = holdout_before.is_some_and(|before| after < before);
         if worse {
-            let before = holdout_before.unwrap_or_default();
-            let text = format!("fine-tuning left the network worse on held-out images ({after:.2} % after {before:.2} %) and is undone");
-            self.tell(Event::Note { text });
+            self.tell(Event::Note { text: undone(holdout_before.unwrap_or_default(), after) });
         } else {
             model = tuned;
         }

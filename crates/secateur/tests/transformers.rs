@@ -3,36 +3,15 @@
 // The text form of graphs names the crate as its own tests do.
 extern crate graph as secateur_graph;
 
-#[path = "../../graph/tests/support/text.rs"]
-#[allow(dead_code, clippy::unwrap_used)]
-mod text;
+mod support;
 
-use graph::{Decision, Facts, Graph, InputShapes, Model, Slabs, cost};
-use latency::{Measurement, ModelBytes, Probes, Protocol, TargetSpec};
+use graph::{Decision, InputShapes, Model, Slabs};
+use latency::TargetSpec;
 use secateur::{
-    Analysis, Criterion, Forecast, Keep, LatencyTable, LayerCosts, Macs, Saliency, Scope, SizeBudget, Sources, Space, StageCosts, Values,
-    WidthRange, Widths, joint_problem, prune_to_size,
+    Analysis, Forecast, Keep, LayerCosts, Macs, Scope, SizeBudget, Space, StageCosts, Values, Widths, joint_problem, prune_to_size,
 };
-use text::{parse, vision};
-
-/// Weights of test networks (SplitMix64).
-struct Random(u64);
-
-impl Random {
-    fn new(seed: u64) -> Self {
-        Self(seed)
-    }
-
-    fn floats(&mut self, n: usize) -> Vec<f32> {
-        let mut next = || {
-            self.0 = self.0.wrapping_add(0x9E37_79B9_7F4A_7C15);
-            let z = (self.0 ^ (self.0 >> 30)).wrapping_mul(0xBF58_476D_1CE4_E5B9);
-            let z = (z ^ (z >> 27)).wrapping_mul(0x94D0_49BB_1331_11EB);
-            ((z ^ (z >> 31)) >> 40) as f32 / (1 << 23) as f32 - 1.0
-        };
-        (0..n).map(|_| next()).collect()
-    }
-}
+use support::text::{parse, vision};
+use support::{choices, macs, magnitude, timed};
 
 fn network() -> Model {
     parse(&vision(12, 3, 4))
@@ -40,24 +19,6 @@ fn network() -> Model {
 
 fn within(slabs: Slabs) -> Analysis {
     Analysis::within(network(), &InputShapes::batch(1), Scope { slabs, keep: Vec::new() }).expect("analysis")
-}
-
-fn magnitude(a: &Analysis) -> Saliency {
-    Sources::find(&a.graph, &a.groups, Criterion::Magnitude).from_weights(&a.model, &a.groups)
-}
-
-/// Multiply-accumulates of everything in a network, counted node by node.
-fn macs(model: &Model) -> f64 {
-    let graph = Graph::new(model).expect("graph");
-    let facts = Facts::infer(model, &graph, &InputShapes::batch(1)).expect("facts");
-    let (costs, products) = (cost(&graph, &facts), ["Conv", "MatMul", "Gemm"]);
-    graph.nodes.iter().filter(|n| products.contains(&n.op.name())).map(|n| costs.per_node[n.id.index()].macs as f64).sum()
-}
-
-/// Choices that differ: everything, and options drawn from `seed`.
-fn choices(space: &Space) -> Vec<Vec<usize>> {
-    let pick = |seed: usize| space.groups.iter().enumerate().map(|(k, g)| (seed * 7 + k * 3) % g.counts.len()).collect();
-    std::iter::once(space.keep_all()).chain((1..8).map(pick)).collect()
 }
 
 #[test]
@@ -74,59 +35,6 @@ fn a_transformer_costs_its_layers_and_its_attentions() {
             assert!((sum - macs(&small)).abs() < 1e-6, "{slabs:?} {choice:?}: {sum} against {}", macs(&small));
         }
     }
-}
-
-/// What a device might say.
-fn measurement(median_s: f64) -> Measurement {
-    Measurement {
-        model: String::new(),
-        model_key: String::new(),
-        median_s,
-        ci: (median_s, median_s),
-        p10: median_s,
-        p90: median_s,
-        min: median_s,
-        p99: None,
-        n: 1,
-        rounds_invalidated: 0,
-        disturbed: 0,
-        outliers: 0,
-        two_states: false,
-        resolved: true,
-        to_sentinel: None,
-        samples: vec![median_s],
-        per_process: vec![1],
-        setup_s: 0.0,
-        machine: latency::Machine::detect(),
-        runtime: latency::runtime(&TargetSpec::tract()).expect("tract").identity(),
-        protocol: Protocol::default(),
-        mode: latency::Mode::Sustained,
-        taken_at: 0,
-    }
-}
-
-/// A device on which everything takes a nanosecond per multiply-accumulate, of which the layers and attentions are timed alone.
-fn timed(a: &Analysis, others: &[&Analysis]) -> LatencyTable {
-    let reach = |b: &Analysis| {
-        let space = Space::new(&b.groups, 1, false);
-        let widths = Widths::new(&b.groups, &b.priced, &space);
-        let mut ranges = vec![WidthRange::default(); b.priced.len()];
-        let least = vec![0; space.groups.len()];
-        for choice in choices(&space).into_iter().chain([least]) {
-            for (range, (i, o)) in ranges.iter_mut().zip(widths.all(&space, &choice)) {
-                range.inputs.push(i);
-                range.outputs.push(o);
-            }
-        }
-        ranges
-    };
-    let combine = |all: Vec<WidthRange>, b: &&Analysis| all.iter().zip(reach(b)).map(|(x, y)| x.combined(&y)).collect();
-    let ranges: Vec<WidthRange> = others.iter().fold(reach(a), combine);
-    let mut measure = |models: &[ModelBytes]| {
-        let of = |m: &ModelBytes| measurement(1e-9 * macs(&Model::from_bytes(m.onnx.to_vec(), &m.name).expect("model")));
-        Ok((models.iter().map(of).collect::<Vec<_>>(), Probes::default()))
-    };
-    LatencyTable::profile(&a.model, &a.graph, &a.facts, &a.priced, &ranges, &mut measure).expect("table")
 }
 
 #[test]

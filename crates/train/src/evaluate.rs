@@ -51,9 +51,13 @@ fn all_outputs_on<B: Kernels>(network: &Network, batch: &Batch) -> Result<Vec<Ve
     Ok(pass.outputs.into_iter().map(tensors::to_f32::<B>).collect())
 }
 
-/// Position of the highest value.
-pub(crate) fn best(row: &[f32]) -> usize {
-    row.iter().enumerate().fold((0, f32::NEG_INFINITY), |m, (i, x)| if *x > m.1 { (i, *x) } else { m }).0
+/// Position of the highest value, the first of equal ones: the class that a row of outputs answers with. None among numbers that
+/// are not.
+pub fn best(row: &[f32]) -> Option<usize> {
+    if row.is_empty() || row.iter().any(|x| x.is_nan()) {
+        return None;
+    }
+    Some(row.iter().enumerate().fold((0, f32::NEG_INFINITY), |m, (i, x)| if *x > m.1 { (i, *x) } else { m }).0)
 }
 
 /// Accuracy on `split`, or on its first `limit` images.
@@ -68,10 +72,24 @@ pub fn evaluate(network: &Network, data: &Dataset, split: Split, limit: Option<u
         let logits = outputs(network, &batch)?;
         let width = logits.len() / batch.len().max(1);
         data.check_classes(width)?;
-        right += logits.chunks_exact(width.max(1)).zip(&batch.labels).filter(|(row, label)| best(row) == **label as usize).count();
+        right += logits.chunks_exact(width.max(1)).zip(&batch.labels).filter(|(row, label)| best(row) == Some(**label as usize)).count();
         loss += cross_entropy(&logits, &batch.labels, width, 0.0).value * batch.len() as f64;
         n += batch.len();
     }
     let of = data.need_images(split, n)? as f64;
     Ok(Accuracy { top1: right as f64 / of, loss: loss / of, n })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_first_of_equal_values_answers_and_no_number_does_not() {
+        assert_eq!(best(&[1.0, 3.0, 3.0]), Some(1));
+        assert_eq!(best(&[f32::NEG_INFINITY; 3]), Some(0));
+        for row in [&[][..], &[f32::NAN; 2], &[5.0, f32::NAN]] {
+            assert_eq!(best(row), None);
+        }
+    }
 }

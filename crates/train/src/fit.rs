@@ -142,7 +142,7 @@ pub fn fit(network: &mut Network, teacher: Option<&Network>, data: &Dataset, rec
 /// Images of a batch whose highest output is at their label.
 fn hits(step: &Step, batch: &Batch) -> usize {
     let width = step.outputs.len() / batch.len().max(1);
-    step.outputs.chunks_exact(width.max(1)).zip(&batch.labels).filter(|(row, l)| best(row) == **l as usize).count()
+    step.outputs.chunks_exact(width.max(1)).zip(&batch.labels).filter(|(row, l)| best(row) == Some(**l as usize)).count()
 }
 
 /// What an epoch came to so far.

@@ -191,7 +191,11 @@ pub fn agree(network: &Network, reference: &Network, data: &Dataset, split: Spli
         if let Some(i) = &classes {
             loss += i.losses(&ours, &theirs, batch.len())?.iter().flatten().map(|l| l.value).sum::<f64>() * batch.len() as f64;
             let width = (ours[0].len() / batch.len().max(1)).max(1);
-            same += ours[0].chunks_exact(width).zip(theirs[0].chunks_exact(width)).filter(|(a, b)| best(a) == best(b)).count();
+            same += ours[0]
+                .chunks_exact(width)
+                .zip(theirs[0].chunks_exact(width))
+                .filter(|(a, b)| best(a).is_some_and(|a| best(b) == Some(a)))
+                .count();
         } else {
             spreads.resize(theirs.len(), Spread::default());
             errors.resize(theirs.len(), 0.0);

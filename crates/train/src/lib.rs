@@ -30,7 +30,7 @@ pub mod tensors;
 
 pub use backward::{GradView, Step, backward, backward_with};
 pub use error::{Error, Result};
-pub use evaluate::{Accuracy, all_outputs, evaluate, outputs};
+pub use evaluate::{Accuracy, all_outputs, best, evaluate, outputs};
 pub use fit::{FitReport, Hooks, OnGradients, OnProgress, Progress, fit};
 pub use imitation::{Agreement, Imitation, agree};
 pub use network::{Kind, Mode, Network, Param, Running};

@@ -54,7 +54,8 @@ pub struct MapArgs {
     /// How much longer (share) a small block may take than one block over all filters, in the rules.
     #[arg(long, value_name = "SHARE", default_value_t = MapSettings::default().beta)]
     pub beta: f64,
-    /// The measured latency is to end in [budget·(1 − tolerance), budget].
+    /// The measured latency is to end in [budget·(1 − tolerance), budget]; where no mapping lies there, as near below the budget as
+    /// was found.
     #[arg(long, value_name = "SHARE", default_value_t = defaults().tolerance)]
     pub tolerance: f64,
     /// Held-out images on which candidates are judged.

@@ -8,7 +8,7 @@ mod target;
 use std::path::PathBuf;
 
 use clap::builder::styling::{AnsiColor, Styles};
-use clap::{Args, Parser, Subcommand};
+use clap::{ArgGroup, Args, Parser, Subcommand};
 use train::data::{DataSpec, Normalization};
 
 use crate::files::Shape;
@@ -46,7 +46,7 @@ pub struct Shared {
     /// Show no progress.
     #[arg(long, short, global = true)]
     pub quiet: bool,
-    /// TOML file with flags under their own names (`budget = "50%"`), or under `[command]`; flags given here win.
+    /// TOML file with flags under their own names (`budget = "50%"`), or under `[command]`; what is given here wins, lists as a whole.
     #[arg(long, global = true, value_name = "FILE.toml")]
     pub config: Option<PathBuf>,
 }
@@ -63,13 +63,14 @@ pub enum Command {
     Eval(EvalArgs),
     /// Prune a network to a latency budget and fine-tune it. The main job.
     Prune(Box<PruneArgs>),
-    /// Accuracy against latency over a range of budgets, before any fine-tuning: which budget is worth asking for.
+    /// Accuracy against latency over a range of budgets, before any fine-tuning: which budget is worth asking for. With
+    /// `--method halp` from the joint solver's answers alone, else evolved from them.
     Pareto(Box<ParetoArgs>),
     /// Choose the pruning scheme that suits each layer: which weights are removed together, and how many; for `prune --mapping`.
     Map(Box<MapArgs>),
     /// Apply a plan.json to a network of the structure it was made for.
     Apply(ApplyArgs),
-    /// Go on with a run that was stopped or killed.
+    /// Go on with a run of `prune` or `pareto` that was stopped or killed.
     Resume(ResumeArgs),
     /// The main job on a made-up problem, nothing to install: train a small network, prune it to half its latency.
     Demo(DemoArgs),
@@ -123,7 +124,7 @@ pub struct MeasuringArgs {
     /// Batch size the latency is meant for.
     #[arg(long, value_name = "N", default_value_t = secateur::Settings::default().latency_batch)]
     pub latency_batch: usize,
-    /// Seconds to wait for a device that is too noisy before giving up.
+    /// Seconds to wait for a device that is too noisy, before giving up, or that turned slow, before going on at its pace.
     #[arg(long, value_name = "SECONDS", default_value_t = secateur::Settings::default().patience_s)]
     pub patience: f64,
 }
@@ -156,6 +157,7 @@ pub struct InspectArgs {
 }
 
 #[derive(Debug, Args)]
+#[command(group(ArgGroup::new("staircases_or_plot").args(["staircases", "plot"]).multiple(true)))]
 pub struct ProfileArgs {
     /// The ONNX file.
     pub model: PathBuf,
@@ -186,8 +188,8 @@ pub struct ProfileArgs {
     /// Draw the staircases into one HTML page; implies --staircases. Must not exist.
     #[arg(long, value_name = "FILE.html")]
     pub plot: Option<PathBuf>,
-    /// Multiprocessors of the GPU that the target runs on, to fit tiles and waves to the staircases.
-    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..))]
+    /// Multiprocessors of the GPU that the target runs on, to fit tiles and waves to the staircases (with --staircases or --plot).
+    #[arg(long, value_name = "N", requires = "staircases_or_plot", value_parser = clap::value_parser!(u32).range(1..))]
     pub sms: Option<u32>,
     /// Add the measurements of an exported table first.
     #[arg(long, value_name = "FILE.json")]
@@ -226,7 +228,8 @@ pub struct EvalArgs {
     /// Tell the agreement with this network, from which it was cut, instead of the accuracy; labels are not looked at.
     #[arg(long, value_name = "DENSE.onnx", conflicts_with = "runtime")]
     pub against: Option<PathBuf>,
-    /// Runtime to run it on: engine, tract, ort. Without it, the interpreter that also trains.
+    /// Runtime to run it on: engine, tract, ort. Without it, the interpreter that also trains; options of a runtime (--threads,
+    /// --provider and the others below) say nothing to that.
     #[arg(long, value_name = "RUNTIME")]
     pub runtime: Option<latency::TargetSpec>,
     #[command(flatten)]
@@ -249,7 +252,8 @@ pub struct ApplyArgs {
 
 #[derive(Debug, Args)]
 pub struct ResumeArgs {
-    /// The directory that was given to `prune --out`.
+    /// The directory that was given to `--out` of `prune` or `pareto`; of `demo`, the folder `run` in it. `map` and `profile` go on
+    /// when the same command is given again; `prune --budget-params` starts anew.
     pub dir: PathBuf,
 }
 

@@ -77,7 +77,8 @@ pub struct JobArgs {
 #[derive(Debug, Args)]
 #[command(next_help_heading = "What is pruned")]
 pub struct ChoiceArgs {
-    /// The measured latency ends in [budget·(1 − tolerance), budget].
+    /// The measured latency ends in [budget·(1 − tolerance), budget]; where the latency steps are coarser than that, as near below
+    /// the budget as was found, which the answer says.
     #[arg(long, value_name = "SHARE", default_value_t = defaults().tolerance)]
     pub tolerance: f64,
     /// halp: saliency against latency; archtree: a tree measured at every level; lacp: evolution from the dense network;
@@ -215,12 +216,13 @@ impl PruneArgs {
     /// # Errors
     /// As [`JobArgs::settings`]; a mapping that cannot be read, a rate that its regularity cannot have.
     pub fn scheme_job(&self) -> Result<Option<(Settings, SchemeJob)>> {
-        let Some(mapping) = self.schemes.mapping()? else { return Ok(None) };
+        let Some(mapping) = self.schemes.mapping(self.budget)? else { return Ok(None) };
         let s = &self.schemes;
         let job = SchemeJob {
             mapping,
             training: s.scheme_training,
             budget: self.budget,
+            meet_budget: s.finds_rates(self.budget),
             reorder: s.reorder_filters,
             balanced: s.balanced,
             penalty: s.penalty,
@@ -250,18 +252,18 @@ impl JobArgs {
     /// The settings these flags stand for.
     ///
     /// # Errors
-    /// Settings outside their range, by flag.
+    /// Settings outside their range, by flag, or that do not go together.
     pub fn settings(&self, budget: Budget, criterion: Criterion) -> Result<Settings> {
-        let settings = self.unchecked(budget, criterion)?;
+        let settings = self.in_range(budget, criterion)?;
         settings.check().map_err(|e| Failure::Usage(e.to_string()))?;
         Ok(settings)
     }
 
-    /// The same, not yet checked as a whole.
+    /// The same, each within its range; whether they go together is not checked yet.
     ///
     /// # Errors
-    /// A recipe that makes no sense.
-    pub fn unchecked(&self, budget: Budget, criterion: Criterion) -> Result<Settings> {
+    /// A setting outside its range, by flag.
+    pub fn in_range(&self, budget: Budget, criterion: Criterion) -> Result<Settings> {
         let base = defaults();
         let (c, t) = (&self.choice, &self.tuning);
         let adamw = Optimizer::AdamW { beta1: 0.9, beta2: 0.999, epsilon: 1e-8 };
@@ -280,7 +282,7 @@ impl JobArgs {
             ..base.recipe
         };
         recipe.check().map_err(|e| Failure::Usage(e.to_string()))?;
-        Ok(Settings {
+        let settings = Settings {
             model: self.model.clone(),
             data: self.data.data.as_ref().map(ToString::to_string),
             preprocess: self.data.preprocess.clone(),
@@ -317,7 +319,9 @@ impl JobArgs {
             table: c.measuring.table.clone(),
             patience_s: c.measuring.patience,
             worker: Some(files::worker()?),
-        })
+        };
+        settings.check_ranges().map_err(|e| Failure::Usage(e.to_string()))?;
+        Ok(settings)
     }
 }
 

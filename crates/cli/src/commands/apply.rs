@@ -7,9 +7,8 @@ use secateur::{PLAN_VERSION, Plan, SchemePlan};
 use serde::Serialize;
 
 use crate::arguments::{ApplyArgs, Shared};
-use crate::commands::size;
 use crate::failure::{Failure, Result};
-use crate::files::{load_model, must_be_new, shapes};
+use crate::files::{checking_runtimes, load_model, must_be_new, shapes};
 use crate::numbers::{count, operations, percent, thousands};
 use crate::output;
 
@@ -18,7 +17,11 @@ struct Body<'a> {
     plan: &'a Path,
     model: &'a Path,
     out: &'a Path,
+    /// The network that the plan was made for.
+    plan_model: &'a str,
     same_weights: bool,
+    /// The largest between what a step makes and its masked twin.
+    relative_difference: f64,
     params_before: u64,
     params_after: u64,
     macs_before: u64,
@@ -30,7 +33,7 @@ struct Body<'a> {
 /// # Errors
 /// The plan names what the network does not have; the output exists.
 pub fn run(a: &ApplyArgs, shared: &Shared) -> Result<()> {
-    must_be_new(&a.out)?;
+    must_be_new(&a.out, "--out")?;
     if !a.plan.is_file() {
         return Err(Failure::at(&a.plan, "there is no such file; name the plan.json in the directory of a run"));
     }
@@ -51,15 +54,26 @@ pub fn run(a: &ApplyArgs, shared: &Shared) -> Result<()> {
     let dense = load_model(&a.model)?;
     let same_weights = secateur::file_hash(&a.model)? == plan.model_hash;
     let before = secateur::Analysis::new(dense.clone(), &shapes(1, &[]))?.costs();
-    let runtimes = size::runtimes(&dense, &TargetSpec::engine());
+    let runtimes = checking_runtimes(&dense, &TargetSpec::engine());
     let (smaller, checks) = secateur::apply(dense, &plan, &runtimes)?;
     smaller.save(&a.out)?;
-    let difference = checks.iter().map(|c| c.relative_difference).fold(0.0, f64::max);
+    let relative_difference = checks.iter().map(|c| c.relative_difference).fold(0.0, f64::max);
     let after = secateur::Analysis::new(smaller, &shapes(1, &[]))?.costs();
     let (params_before, params_after) = (before.params, after.params);
     let (macs_before, macs_after) = (before.macs, after.macs);
     if shared.json {
-        let body = Body { plan: &a.plan, model: &a.model, out: &a.out, same_weights, params_before, params_after, macs_before, macs_after };
+        let body = Body {
+            plan: &a.plan,
+            model: &a.model,
+            out: &a.out,
+            plan_model: &plan.model,
+            same_weights,
+            relative_difference,
+            params_before,
+            params_after,
+            macs_before,
+            macs_after,
+        };
         return output::json("apply", body);
     }
     let share = |a: u64, b: u64| percent(a as f64 / b.max(1) as f64);
@@ -72,7 +86,9 @@ pub fn run(a: &ApplyArgs, shared: &Shared) -> Result<()> {
         share(macs_after, macs_before),
         count(plan.cut.steps.len(), "step"),
     ))?;
-    output::say(&format!("computes what the network computes with these channels silenced: relative difference {difference:.1e}"))?;
+    output::say(&format!(
+        "computes what the network computes with these channels silenced: relative difference {relative_difference:.1e}"
+    ))?;
     if !same_weights {
         output::say(&format!("the plan was made for other weights ({}); the channels it names were removed from these", plan.model))?;
     }

@@ -24,7 +24,7 @@ struct Body<'a> {
 pub fn run(a: &MapArgs, shared: &Shared) -> Result<()> {
     let (settings, how) = a.settings()?;
     files::load_model(&settings.model)?;
-    files::must_be_new(&a.out)?;
+    files::must_be_new(&a.out, "--out")?;
     let work = beside(&a.out);
     interrupt::watch()?;
     let report = match secateur::map(settings, how, &work, &mut Progress::new(shared.quiet)) {
@@ -34,9 +34,8 @@ pub fn run(a: &MapArgs, shared: &Shared) -> Result<()> {
             return Err(Failure::Stopped(text));
         }
         Err(e) => {
-            files::forget_useless_run(&work, &e)?;
             // Another budget is another mapping, for which this one's work is in the way.
-            if matches!(e, secateur::Error::BudgetNotReached { .. }) {
+            if files::is_useless(&work, &e) || matches!(e, secateur::Error::BudgetNotReached { .. }) {
                 files::forget_run(&work)?;
             }
             return Err(e.into());

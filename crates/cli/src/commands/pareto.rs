@@ -25,8 +25,8 @@ pub fn run(a: &ParetoArgs, shared: &Shared) -> Result<()> {
     files::load_model(&settings.model)?;
     interrupt::watch()?;
     let out = &a.job.out;
-    let mut progress = Progress::new(shared.quiet).without_outlook();
-    let front = files::in_run(out, || secateur::pareto(settings, to, a.budgets as usize, out, &mut progress))?;
+    let budgets = a.budgets as usize;
+    let front = files::in_run(out, || secateur::pareto(settings, to, budgets, out, &mut Progress::new(shared.quiet).without_outlook()))?;
     print("pareto", &front, out, shared)
 }
 

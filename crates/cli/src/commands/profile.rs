@@ -56,8 +56,8 @@ struct Row {
 /// As [`secateur::profile`].
 pub fn run(a: &ProfileArgs, shared: &Shared) -> Result<()> {
     let model = load_model(&a.model)?;
-    for file in a.export.iter().chain(&a.plot) {
-        must_be_new(file)?;
+    for (flag, file) in [("--export", &a.export), ("--plot", &a.plot)] {
+        file.iter().try_for_each(|f| must_be_new(f, flag))?;
     }
     let path = a.table.clone().unwrap_or_else(default_table);
     if let Some(import) = &a.import {
@@ -86,8 +86,8 @@ pub fn run(a: &ProfileArgs, shared: &Shared) -> Result<()> {
     interrupt::watch()?;
     let scratch = tempfile::tempdir().map_err(|e| Failure::Other(format!("a temporary folder is needed and cannot be made: {e}")))?;
     let wanted = a.staircases || a.plot.is_some();
-    let mut progress = Progress::new(shared.quiet).without_outlook();
-    let result = secateur::profile(settings, &scratch.path().join("run"), wanted, &mut progress);
+    // Dropped before anything is printed: a bar that still moves would be drawn over it.
+    let result = secateur::profile(settings, &scratch.path().join("run"), wanted, &mut Progress::new(shared.quiet).without_outlook());
     let Profile { table, dense_s, mut staircases } = match result {
         Err(secateur::Error::Interrupted { .. }) => {
             return Err(Failure::Stopped(format!(

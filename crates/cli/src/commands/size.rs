@@ -2,14 +2,12 @@
 
 use std::path::{Path, PathBuf};
 
-use graph::Model;
-use latency::{Runtime, TargetKind, TargetSpec};
 use secateur::{Recover, Run, Scope, Settings, SizeBudget, SizeReport, prune_to_size, write_json};
 use serde::Serialize;
 
 use crate::arguments::{PruneArgs, Shared};
 use crate::failure::{Failure, Result};
-use crate::files::{load_model, shapes};
+use crate::files::{checking_runtimes, load_model, shapes};
 use crate::numbers::{operations, percent, thousands};
 use crate::output;
 
@@ -23,7 +21,7 @@ struct Body<'a> {
 /// Prunes to a size.
 ///
 /// # Errors
-/// As [`secateur::prune_to_size`]; flags that ask for training.
+/// As [`secateur::prune_to_size`]; flags that ask for training, or lie outside their range.
 pub fn run(a: &PruneArgs, budget: SizeBudget, shared: &Shared) -> Result<()> {
     if a.job.tuning.epochs > 0.0 {
         return Err(Failure::Usage(
@@ -32,10 +30,10 @@ pub fn run(a: &PruneArgs, budget: SizeBudget, shared: &Shared) -> Result<()> {
                 .into(),
         ));
     }
+    let settings = a.job.in_range(Settings::default().budget, a.job.choice.criterion)?;
     Run::must_be_free(&a.job.out)?;
     let model = load_model(&a.job.model)?;
-    let runtimes = runtimes(&model, &a.job.target.spec());
-    let settings = a.job.unchecked(Settings::default().budget, a.job.choice.criterion)?;
+    let runtimes = checking_runtimes(&model, &a.job.target.spec());
     let shapes = shapes(a.job.choice.measuring.latency_batch, &a.shape);
     let dense = (settings.recover != Recover::None).then(|| model.clone());
     let mut cut = prune_to_size(model, budget, &shapes, Scope::but(&a.job.choice.keep), &runtimes)?;
@@ -55,16 +53,6 @@ pub fn run(a: &PruneArgs, budget: SizeBudget, shared: &Shared) -> Result<()> {
         return output::json("prune", Body { directory: &a.job.out, model: written, report: &report });
     }
     output::say(&text(&report, &written))
-}
-
-/// The runtimes that may check what is made of `model`, `target` first. One that is not installed is no error as long as another
-/// can.
-pub fn runtimes(model: &Model, target: &TargetSpec) -> Vec<Box<dyn Runtime>> {
-    let others = [TargetSpec::tract(), TargetSpec::ort()];
-    let mut wanted: Vec<&TargetSpec> = std::iter::once(target).chain(others.iter().filter(|o| o.kind != target.kind)).collect();
-    // The engine packs a copy of the weights: for what is too large to be stored in one file, it comes last.
-    wanted.sort_by_key(|t| model.has_external_data() && t.kind == TargetKind::Engine);
-    wanted.into_iter().filter_map(|t| latency::runtime(t).ok()).collect()
 }
 
 fn text(r: &SizeReport, model: &Path) -> String {

@@ -3,8 +3,10 @@
 mod attention;
 mod builder;
 mod epilogue;
+mod grouping;
 
 use builder::{Builder, declare, int, ints};
+pub use grouping::{Grouping, grouping};
 
 use crate::attention::Attention;
 use crate::coupling::layer_axes;
@@ -12,7 +14,7 @@ use crate::error::Result;
 use crate::facts::Facts;
 use crate::graph::{Graph, Node, NodeId, ValueId};
 use crate::model::Model;
-use crate::ops::{Conv, Op, Window};
+use crate::ops::{Op, Window};
 use crate::proto::{AttributeProto, GraphProto};
 
 /// The layer at `node` with `in_width` input and `out_width` output channels, as a self-contained model: the spatial shape
@@ -104,13 +106,10 @@ pub fn layer_model(
 
 /// The number of partitions at these widths.
 fn groups(node: &Node, group: usize, inputs: usize, outputs: usize, in_width: usize, out_width: usize) -> Result<usize> {
-    let wrong =
-        || node.error(format!("widths {in_width} and {out_width} do not fit its {group} groups of {inputs} inputs and {outputs} outputs"));
-    if Conv::by_partition(group, inputs, outputs) {
-        let partitions = in_width / inputs;
-        return if partitions * inputs == in_width && partitions * outputs == out_width { Ok(partitions) } else { Err(wrong()) };
-    }
-    if in_width.is_multiple_of(group) && out_width.is_multiple_of(group) { Ok(group) } else { Err(wrong()) }
+    let Some(grouping) = Grouping::of(group, inputs, outputs) else { return Ok(1) };
+    grouping.partitions(in_width, out_width).ok_or_else(|| {
+        node.error(format!("widths {in_width} and {out_width} do not fit its {group} groups of {inputs} inputs and {outputs} outputs"))
+    })
 }
 
 fn fan(channels: usize, kernel: &[usize]) -> f32 {

@@ -315,6 +315,23 @@ pub fn judge_by(
     }
 }
 
+/// How many of the files that `seeds` make of `file` are read by `work`, and how many it refuses.
+///
+/// # Panics
+/// Some are broken: all of them are listed.
+pub fn tally(name: &str, file: &[u8], seeds: std::ops::Range<u64>, work: fn(Vec<u8>) -> secateur_graph::Result<usize>) -> (usize, usize) {
+    let (mut read, mut refused, mut broken) = (0, 0, Vec::new());
+    for seed in seeds {
+        match judge_by(mutate(file, seed), LONGEST, work) {
+            Outcome::Read => read += 1,
+            Outcome::Refused(_) => refused += 1,
+            Outcome::Broken(why) => broken.push(format!("{name}, seed {seed}: {why}")),
+        }
+    }
+    assert!(broken.is_empty(), "{broken:#?}");
+    (read, refused)
+}
+
 /// Resident memory: now, the high-water mark reset to it, or the high-water mark. 0 where the system does not tell.
 fn memory(now: bool) -> u64 {
     if now && std::fs::write("/proc/self/clear_refs", "5").is_err() {

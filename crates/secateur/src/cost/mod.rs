@@ -12,7 +12,7 @@ pub use table::{Family, LatencyTable, Measure, WidthRange};
 
 use std::collections::HashMap;
 
-use graph::{Facts, Graph, Layer, NodeId, ops::Op};
+use graph::{Facts, Graph, Grouping, Layer, NodeId, ops::Op};
 
 use crate::analysis::Analysis;
 use crate::choice::{Space, Widths};
@@ -31,23 +31,24 @@ pub trait LayerCosts {
 /// Multiply-accumulates.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Macs {
-    /// Per layer: multiply-accumulates per pair of input and output coordinate.
-    per_pair: Vec<f64>,
-    /// Per layer: input and output are the same channels.
-    depthwise: Vec<bool>,
+    /// Per layer: multiply-accumulates per pair of input and output coordinate, or per output coordinate where it has whole
+    /// partitions.
+    each: Vec<f64>,
+    /// Per layer: input and output go together by whole partitions.
+    by_partition: Vec<bool>,
 }
 
 impl Macs {
     /// Counts `layers` of `graph`.
     pub fn new(graph: &Graph, facts: &Facts, layers: &[Layer]) -> Self {
-        let (mut per_pair, mut depthwise) = (Vec::new(), Vec::new());
+        let (mut each, mut by_partition) = (Vec::new(), Vec::new());
         for layer in layers {
             let (i, o, macs) = dense_layer(graph, facts, layer.node);
-            let dw = matches!(&graph.node(layer.node).op, Op::Conv(c) if c.group > 1);
-            depthwise.push(dw);
-            per_pair.push(macs / if dw { o as f64 } else { (i * o) as f64 }.max(1.0));
+            let whole = matches!(graph::grouping(graph, facts, layer.node), Some(Grouping::Partitions { .. }));
+            by_partition.push(whole);
+            each.push(macs / if whole { o as f64 } else { (i * o) as f64 }.max(1.0));
         }
-        Self { per_pair, depthwise }
+        Self { each, by_partition }
     }
 
     /// Multiply-accumulates of all layers of a network as it is.
@@ -58,8 +59,8 @@ impl Macs {
 
 impl LayerCosts for Macs {
     fn cost(&self, layer: usize, i: usize, o: usize) -> f64 {
-        let pairs = if self.depthwise[layer] { o.min(i) } else { i * o };
-        self.per_pair[layer] * pairs as f64
+        let count = if self.by_partition[layer] && i > 0 { o } else { i * o };
+        self.each[layer] * count as f64
     }
 }
 

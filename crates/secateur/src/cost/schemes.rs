@@ -6,7 +6,7 @@
 
 use graph::scheme::{Regularity, Scheme, SchemeLayer, WeightShape};
 use graph::{Data, Model, NodeId};
-use latency::{ModelBytes, Probes};
+use latency::{ModelBytes, Pace, Probes};
 use serde::{Deserialize, Serialize};
 
 use super::table::first_of_family;
@@ -107,8 +107,9 @@ impl SchemeTable {
                 wanted.extend(MIDDLES[0].iter().filter(|&&r| r > least && r < most).map(|&r| (f, Some(c), r)));
             }
         }
+        let mut pace = None;
         for level in 1..=MIDDLES.len() {
-            table.time(&wanted, &singles, &mut *measure)?;
+            table.time(&wanted, &singles, &mut pace, &mut *measure)?;
             let bent = |&&(f, c, rate): &&Wanted| c.is_some_and(|c| table.families[f].curves[c].is_bent_at(rate));
             let bends: Vec<(usize, usize, f64)> = wanted.iter().filter(bent).filter_map(|&(f, c, r)| Some((f, c?, r))).collect();
             let mut next: Vec<Wanted> = Vec::new();
@@ -122,7 +123,8 @@ impl SchemeTable {
         Ok(table)
     }
 
-    fn time(&mut self, wanted: &[Wanted], singles: &[Single], measure: Measure<'_>) -> Result<()> {
+    /// Times what is wanted and enters it at `pace`, which the first call finds.
+    fn time(&mut self, wanted: &[Wanted], singles: &[Single], pace: &mut Option<Pace>, measure: Measure<'_>) -> Result<()> {
         if wanted.is_empty() {
             return Ok(());
         }
@@ -134,16 +136,18 @@ impl SchemeTable {
         }
         let (measured, probes) = measure(&models)?;
         self.probes += probes;
+        let pace = *pace.get_or_insert_with(|| Pace::of(&measured));
         for (&(f, c, rate), m) in wanted.iter().zip(&measured) {
+            let seconds = pace.seconds(m);
             let family = &mut self.families[f];
             match c {
                 None => {
-                    family.dense_s = m.median_s;
+                    family.dense_s = seconds;
                     for curve in family.curves.iter_mut().filter(|c| c.regularity.least_rate() == 1.0) {
-                        curve.insert(1.0, m.median_s);
+                        curve.insert(1.0, seconds);
                     }
                 }
-                Some(c) => family.curves[c].insert(rate, m.median_s),
+                Some(c) => family.curves[c].insert(rate, seconds),
             }
         }
         Ok(())

@@ -2,8 +2,8 @@
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 
-use graph::{Facts, Graph, Layer, Model, NodeId};
-use latency::{Measurement, ModelBytes, Probes};
+use graph::{Facts, Graph, Grouping, Layer, Model, NodeId};
+use latency::{Measurement, ModelBytes, Pace, Probes};
 use serde::{Deserialize, Serialize};
 
 use super::{Calibration, Features, LayerCosts, dense_layer};
@@ -24,9 +24,9 @@ pub struct Family {
     pub inputs: Vec<usize>,
     /// Output widths timed, ascending.
     pub outputs: Vec<usize>,
-    /// Seconds, `[input][output]`.
+    /// Seconds at one pace of the machine, `[input][output]`.
     pub seconds: Vec<Vec<f64>>,
-    /// Input and output are the same channels (depthwise): only the diagonal was timed.
+    /// Input and output go together by whole partitions (depthwise): only the diagonal was timed.
     pub diagonal: bool,
 }
 
@@ -80,6 +80,7 @@ impl LatencyTable {
         measure: Measure<'_>,
     ) -> Result<Self> {
         let nodes: Vec<NodeId> = layers.iter().map(|l| l.node).collect();
+        let grouped = |layer: usize| graph::grouping(graph, facts, layers[layer].node);
         let mut families: Vec<(usize, Family)> = Vec::new();
         let mut by_first: HashMap<usize, usize> = HashMap::new();
         let mut layer_family = Vec::with_capacity(layers.len());
@@ -87,7 +88,7 @@ impl LatencyTable {
         for (first, range) in first_of_family(model, graph, facts, &nodes)?.into_iter().zip(ranges) {
             let family = *by_first.entry(first).or_insert_with(|| {
                 let node = graph.node(layers[first].node);
-                let diagonal = matches!(&node.op, graph::ops::Op::Conv(c) if c.group > 1);
+                let diagonal = matches!(grouped(first), Some(Grouping::Partitions { .. }));
                 families.push((first, Family { name: node.name.clone(), inputs: vec![], outputs: vec![], seconds: vec![], diagonal }));
                 widths.push(Default::default());
                 families.len() - 1
@@ -99,11 +100,16 @@ impl LatencyTable {
         let mut wanted: Vec<ModelBytes> = Vec::new();
         let mut position: BTreeMap<(usize, usize, usize), usize> = BTreeMap::new();
         for (f, (layer, family)) in families.iter_mut().enumerate() {
-            family.inputs = thin(&widths[f].0);
-            family.outputs = thin(&widths[f].1);
-            if family.diagonal {
-                family.inputs = family.outputs.clone();
-            }
+            let (inputs, outputs) = &widths[f];
+            let whole = |all: &BTreeSet<usize>, n: usize| thin(&all.iter().copied().filter(|w| w.is_multiple_of(n)).collect());
+            (family.inputs, family.outputs) = match grouped(*layer) {
+                None => (thin(inputs), thin(outputs)),
+                Some(Grouping::Slabs { partitions }) => (whole(inputs, partitions), whole(outputs, partitions)),
+                Some(Grouping::Partitions { inputs: i, outputs: o }) => {
+                    let outputs = whole(outputs, o);
+                    (outputs.iter().map(|w| w / o * i).collect(), outputs)
+                }
+            };
             for (a, &i) in family.inputs.iter().enumerate() {
                 for (b, &o) in family.outputs.iter().enumerate() {
                     if family.diagonal && a != b {
@@ -119,9 +125,10 @@ impl LatencyTable {
             }
         }
         let (measured, probes) = measure(&wanted)?;
+        let pace = Pace::of(&measured);
         let mut table = Vec::new();
         for (f, (_, mut family)) in families.into_iter().enumerate() {
-            let at = |a: usize, b: usize| position.get(&(f, a, b)).map_or(0.0, |&p| measured[p].median_s);
+            let at = |a: usize, b: usize| position.get(&(f, a, b)).map_or(0.0, |&p| pace.seconds(&measured[p]));
             let grid = |a: usize| (0..family.outputs.len()).map(|b| if family.diagonal { at(b, b) } else { at(a, b) }).collect();
             family.seconds = (0..family.inputs.len()).map(grid).collect();
             table.push(family);

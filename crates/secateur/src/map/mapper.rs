@@ -199,12 +199,12 @@ impl<'s, 'o> Mapper<'s, 'o> {
         self.score_of(genes).map(|s| (-s.loss).exp())
     }
 
-    /// Tells how far a search is.
-    pub fn report(&mut self, what: String, best: Option<&Genes>) {
+    /// Tells how far a search is, with what `best` is predicted to take, and the seconds that are left.
+    pub fn report(&mut self, what: String, best: Option<&Genes>, left_s: f64) {
         let accuracy = best.and_then(|g| self.score_of(g)).map(|s| s.percent);
         let latency_s = best.map(|g| self.predicted_s(g) * self.bias);
         let (measured, scored) = (self.measured.len(), self.scores.len());
-        self.session.tell(Event::Search { what, accuracy, latency_s, measured, scored, left_s: None });
+        self.session.tell(Event::Search { what, accuracy, latency_s, measured, scored, left_s: Some(left_s) });
     }
 
     /// What layers are worth, from the loss that each one adds on held-out images when it alone is pruned to each of
@@ -260,7 +260,6 @@ impl<'s, 'o> Mapper<'s, 'o> {
         let (landing, budget_s) = (self.session.landing_s(), self.session.budget_s);
         let mut bracket = Bracket::new(self.limit());
         let mut best: Option<(f64, Genes)> = None;
-        let mut best_s: Option<f64> = None;
         for _ in 0..ATTEMPTS {
             let genes = match choose(self, bracket.inner()) {
                 Ok(genes) => genes,
@@ -273,7 +272,6 @@ impl<'s, 'o> Mapper<'s, 'o> {
             let latency = self.latency(&genes)?;
             let s = self.session.seconds(&latency);
             self.bias = s / self.predicted_s(&genes);
-            best_s = best_s.into_iter().chain([s]).min_by(f64::total_cmp);
             if s <= budget_s && best.as_ref().is_none_or(|(b, _)| *b < s) {
                 best = Some((s, genes));
             }
@@ -285,7 +283,7 @@ impl<'s, 'o> Mapper<'s, 'o> {
                 break;
             }
         }
-        best.map(|(_, genes)| genes).ok_or(Error::BudgetNotReached { budget_s, best_s })
+        best.map(|(_, genes)| genes).ok_or_else(|| self.not_reached())
     }
 
     /// The best of `candidates` (best first), brought to the budget as measured: rates are moved until the budget is used and
@@ -296,7 +294,6 @@ impl<'s, 'o> Mapper<'s, 'o> {
     pub fn land(&mut self, candidates: &[Genes]) -> Result<Genes> {
         self.session.stage("bringing the best mappings to the budget")?;
         let mut landed: Vec<Genes> = Vec::new();
-        let mut best_s: Option<f64> = None;
         for first in candidates.iter().take(FINALISTS) {
             let (mut genes, mut bias) = (first.clone(), self.bias);
             for _ in 0..FITS {
@@ -305,7 +302,6 @@ impl<'s, 'o> Mapper<'s, 'o> {
                 Priced { space: &self.space, costs: &self.costs }.canonical(&mut moved);
                 let latency = self.latency(&moved)?;
                 let s = self.session.seconds(&latency);
-                best_s = best_s.into_iter().chain([s]).min_by(f64::total_cmp);
                 bias = s / self.predicted_s(&moved);
                 let inside = self.weights.is_some() || self.session.landing_s().contains(&s);
                 if (self.weights.is_some() || s <= self.session.budget_s) && !landed.contains(&moved) {
@@ -320,7 +316,12 @@ impl<'s, 'o> Mapper<'s, 'o> {
         self.score(&landed)?;
         let quality = |g: &&Genes| self.quality(g).unwrap_or(f64::NEG_INFINITY);
         let best = landed.iter().max_by(|a, b| quality(a).total_cmp(&quality(b))).cloned();
-        let budget_s = self.session.budget_s;
-        best.ok_or(Error::BudgetNotReached { budget_s, best_s })
+        best.ok_or_else(|| self.not_reached())
+    }
+
+    /// That nothing measured was at or below the budget.
+    fn not_reached(&self) -> Error {
+        let best_s = self.measured.values().map(|r| self.session.seconds(r)).min_by(f64::total_cmp);
+        Error::BudgetNotReached { budget_s: self.session.budget_s, best_s }
     }
 }

@@ -110,8 +110,8 @@ impl MapSettings {
         if searches && settings.data.is_none() {
             return Err(Error::Setting(format!("--by {} scores candidates and needs data: give `--data`, or `--by rules`", self.by)));
         }
-        if searches && settings.score_images == 0 {
-            return Err(Error::Setting(format!("--by {} judges candidates on held-out images: give --score-images above 0", self.by)));
+        if settings.data.is_some() && settings.score_images == 0 {
+            return Err(Error::Setting(format!("--by {} judges layers on held-out images: give --score-images above 0", self.by)));
         }
         if searches && !(1..=1_000_000).contains(&self.evaluations) {
             return Err(Error::Setting(format!("--evaluations is {}; it must lie between 1 and 1000000", self.evaluations)));

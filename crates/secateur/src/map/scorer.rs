@@ -40,8 +40,8 @@ pub(crate) struct SchemeScorer {
     split: Split,
     judge: Judge,
     effort: Effort,
-    /// The training before a candidate is judged.
-    recipe: Option<Recipe>,
+    /// The training before a candidate is judged, and the dense network as its teacher.
+    tuning: Option<(Recipe, Network)>,
     identity: String,
     pool: rayon::ThreadPool,
 }
@@ -66,7 +66,8 @@ impl SchemeScorer {
         let identity = blake3::hash(what.as_bytes()).to_hex()[..16].to_owned();
         let pool = rayon::ThreadPoolBuilder::new().num_threads(threads.max(1)).build();
         let pool = pool.map_err(|e| Error::Setting(format!("cannot start {threads} threads for scoring: {e}")))?;
-        Ok(Self { model, layers, data, split, judge, effort, recipe, identity, pool })
+        let tuning = recipe.map(|r| Ok::<_, Error>((r, Network::compile(&model)?))).transpose()?;
+        Ok(Self { model, layers, data, split, judge, effort, tuning, identity, pool })
     }
 }
 
@@ -79,14 +80,14 @@ impl Scorer<Schemes> for SchemeScorer {
         let pruned = project(&self.model, &self.layers, candidate)?;
         let mut network = Network::compile(&pruned)?;
         self.pool.install(|| {
-            if let Some(recipe) = &self.recipe {
+            if let Some((recipe, teacher)) = &self.tuning {
                 let mut masks = BTreeMap::new();
                 for layer in self.layers.iter().filter(|l| candidate.contains_key(&l.name)) {
                     masks.insert(layer.tensor.clone(), Mask::of_non_zeros(&scheme_weight(&pruned, &layer.tensor)?.1));
                 }
                 let mut held = Masks::new(&network, masks)?;
                 let mut hooks = Hooks { constraint: Some(&mut held), ..Hooks::default() };
-                train::fit(&mut network, None, &self.data, recipe, &mut hooks)?;
+                train::fit(&mut network, Some(teacher), &self.data, recipe, &mut hooks)?;
             }
             self.effort.score(&mut network, &self.judge, &self.data, self.split)
         })
@@ -102,8 +103,8 @@ pub(super) fn evaluator(session: &Session, space: &Space, steps: usize) -> Resul
     let (workers, threads) = session.settings.scoring_threads();
     let part = (learning.data().clone(), learning.choosing());
     let (judge, effort) = (learning.judge().clone(), learning.effort(&session.settings));
-    let plain = || Recipe { distill: None, warmup_steps: 0, ..learning.recipe_for(&session.settings, steps) };
-    let recipe = (steps > 0).then(plain);
+    let short = || Recipe { warmup_steps: 0, ..learning.recipe_for(&session.settings, steps) };
+    let recipe = (steps > 0).then(short);
     let scorer = SchemeScorer::new(session.dense.model.clone(), space.layers.clone(), part, judge, effort, recipe, threads)?;
     Ok(Evaluator::new(Box::new(scorer), workers))
 }

@@ -11,6 +11,8 @@
 //! candidates cost as they were asked is known before and is charged to the policy by the penalty. Between updates the policy goes
 //! back to the best that is known ([`Policy::replay`]): a few dozen rewards are too few to learn from each only once.
 
+use std::time::Instant;
+
 use rand::SeedableRng;
 use rand_chacha::ChaCha8Rng;
 use search::evolution::{Evolution, Genome, Scored, Settings as Evolving, repair};
@@ -43,7 +45,7 @@ const TRIES: usize = 60;
 pub(super) fn search(mapper: &mut Mapper, by: MapBy, evaluations: usize, seeds: &[Genes]) -> Result<Vec<Genes>> {
     let (space, costs, limit) = (mapper.space.clone(), mapper.costs.clone(), mapper.limit());
     let genome = Priced { space: &space, costs: &costs };
-    let mut run = Run { found: Vec::new(), evaluations };
+    let mut run = Run { found: Vec::new(), evaluations, began: Instant::now() };
     let mut rng = ChaCha8Rng::seed_from_u64(mapper.seed());
     let mut within = |genes: &Genes| {
         let mut moved = genes.clone();
@@ -119,6 +121,7 @@ pub(super) fn search(mapper: &mut Mapper, by: MapBy, evaluations: usize, seeds: 
 struct Run {
     found: Vec<Genes>,
     evaluations: usize,
+    began: Instant,
 }
 
 impl Run {
@@ -131,7 +134,8 @@ impl Run {
         mapper.score(genes)?;
         self.found.extend_from_slice(genes);
         let best = self.best_first(mapper).first().cloned();
-        mapper.report(format!("{} of {} candidates", self.found.len(), self.evaluations), best.as_ref());
+        let left_s = self.began.elapsed().as_secs_f64() / self.found.len().max(1) as f64 * self.left() as f64;
+        mapper.report(format!("{} of {} candidates", self.found.len(), self.evaluations), best.as_ref(), left_s);
         Ok(())
     }
 

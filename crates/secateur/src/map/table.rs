@@ -28,7 +28,9 @@ pub(super) fn timed(session: &mut Session, space: &Space) -> Result<SchemeTable>
             let (dense, regularities) = (session.dense.clone(), space.regularities());
             let (bench, observer) = session.bench_and_observer();
             let timed = SchemeTable::profile(&dense, &space.layers, &regularities, &mut |models| {
-                bench.table(models, &mut |done, total| observer.event(Event::Progress { done, total, note: "layers timed".into() }))
+                bench.layers(models, &Protocol::table(), &mut |done, total| {
+                    observer.event(Event::Progress { done, total, note: "layers timed".into() })
+                })
             })?;
             session.run.journal.record("scheme table", &timed, 0.0)?;
             timed

@@ -28,14 +28,16 @@ struct Child {
 pub(super) fn run(session: &mut Session) -> Result<Outcome> {
     let mut trials = Trials::open(session)?;
     let (beam, levels, seeds) = (trials.session.settings.beam, trials.session.settings.levels, trials.session.settings.seeds);
-    let (dense_s, target_s) = (trials.session.dense_s, trials.session.target_s());
+    let (dense_s, target_s, landing_s) = (trials.session.dense_s, trials.session.target_s(), *trials.session.landing_s().end());
     let targets = geometric(dense_s, target_s, levels);
     let mut nodes: Vec<Choice> = vec![trials.space.keep_all()];
     trials.measure(&nodes)?;
     let mut near: Vec<Choice> = Vec::new();
     let start = Instant::now();
-    for (t, &level_s) in targets.iter().enumerate() {
-        trials.session.stage(&format!("level {} of {levels}", t + 1))?;
+    // A level changes one group or branch. Where none of them can give a level's share, more levels are needed than were planned.
+    for (t, level_s) in targets.into_iter().chain(std::iter::repeat(target_s)).enumerate() {
+        let level = if t < levels { format!("level {} of {levels}", t + 1) } else { format!("level {}, {levels} planned", t + 1) };
+        trials.session.stage(&level)?;
         let mut children = shortlist(children(&trials, &nodes, level_s), SHORTLIST * beam);
         let choices: Vec<Choice> = children.iter().map(|c| c.choice.clone()).collect();
         trials.measure(&choices)?;
@@ -52,9 +54,9 @@ pub(super) fn run(session: &mut Session) -> Result<Outcome> {
         let scored: Vec<(Child, f64)> = children.iter().map(|c| (c.clone(), loss(c))).collect();
         nodes = keep(scored, beam);
         near.extend(nodes.iter().filter(|c| trials.seconds(c).is_some_and(|s| s < target_s * 1.1)).cloned());
-        let left_s = start.elapsed().as_secs_f64() / (t + 1) as f64 * (levels - t - 1) as f64;
-        trials.report(format!("level {} of {levels}", t + 1), nodes.first().cloned().as_ref(), Some(left_s));
-        if nodes.iter().all(|c| trials.seconds(c).is_some_and(|s| s <= target_s)) {
+        let left_s = start.elapsed().as_secs_f64() / (t + 1) as f64 * levels.saturating_sub(t + 1) as f64;
+        trials.report(level, Some(left_s));
+        if nodes.iter().all(|c| trials.seconds(c).is_some_and(|s| s <= landing_s)) {
             break;
         }
     }

@@ -46,9 +46,8 @@ fn evolve(mut trials: Trials, seeds: usize) -> Result<Outcome> {
             break;
         }
         bias = measure_elite(&mut trials, &mut evolution, budget_s)?.unwrap_or(bias);
-        let best = evolution.elite(1).first().map(|s| s.genes.clone());
         let left_s = start.elapsed().as_secs_f64() / (generation + 1) as f64 * (generations - generation - 1) as f64;
-        trials.report(format!("generation {} of {generations}", generation + 1), best.as_ref(), Some(left_s));
+        trials.report(format!("generation {} of {generations}", generation + 1), Some(left_s));
     }
     let elite: Vec<Choice> = evolution.elite(4 * ELITE).into_iter().map(|s| s.genes.clone()).collect();
     trials.finish(elite)

@@ -73,16 +73,23 @@ struct Range {
 
 /// Searches at `budgets` budgets between `settings.budget` and `to` (a share of the dense latency), and leaves `front.json`,
 /// `front.csv`, `front.svg` and a plan per point in the new directory `out`. With [`Method::Halp`] the candidates are the joint
-/// solver's; every other method evolves them for `settings.generations` generations per budget.
+/// solver's; [`Method::Lacp`], [`Method::Evolution`] and [`Method::Auto`] evolve them for `settings.generations` generations per
+/// budget.
 ///
 /// # Errors
-/// As [`crate::prune`]; there are no data to score on.
+/// As [`crate::prune`]; there are no data to score on; another method.
 pub fn pareto(settings: Settings, to: f64, budgets: usize, out: &Path, observer: &mut dyn Observer) -> Result<Front> {
     settings.check()?;
     if settings.data.is_none() || settings.score_images == 0 {
         return Err(Error::Setting(
             "a front is one of accuracy, which is judged on held-out images: give `--data`, and --score-images above 0".into(),
         ));
+    }
+    if !matches!(settings.method, Method::Auto | Method::Halp | Method::Lacp | Method::Evolution) {
+        return Err(Error::Setting(format!(
+            "--method {} makes no front: its points are the joint solver's answers (halp), or evolved from them (lacp, evolution and auto)",
+            settings.method
+        )));
     }
     if !(to > 0.0 && to < 1.0) {
         return Err(Error::Setting(format!("the largest budget is {to} of the dense latency; it must lie between the least and 1")));

@@ -34,10 +34,6 @@ const LONGEST: usize = 400;
 const IMAGES: usize = 5000;
 
 pub(super) fn run(session: &mut Session) -> Result<Outcome> {
-    if session.learning.is_none() {
-        // Nothing to run on.
-        return halp::run(session, Cost::Latency);
-    }
     let approach = halp::approach(session, Cost::Latency)?;
     let field = line_up(session, &approach)?;
     halve(session, field, approach.steps_spent)

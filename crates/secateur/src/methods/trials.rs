@@ -195,10 +195,11 @@ impl<'s, 'o> Trials<'s, 'o> {
         Ok(found)
     }
 
-    /// Tells how far a search is.
-    pub fn report(&mut self, what: String, best: Option<&Choice>, left_s: Option<f64>) {
-        let accuracy = best.and_then(|c| self.scores.get(c)).map(|s| s.percent);
-        let latency_s = best.and_then(|c| self.seconds(c));
+    /// Tells how far a search is, and the best that was measured at or below the budget so far.
+    pub fn report(&mut self, what: String, left_s: Option<f64>) {
+        let at_budget = self.measured.iter().filter_map(|(c, r)| Some((self.score_of(c)?, self.session.seconds(r))));
+        let best = at_budget.filter(|(_, s)| *s <= self.session.budget_s).min_by(|a, b| a.0.loss.total_cmp(&b.0.loss));
+        let (accuracy, latency_s) = best.map(|(score, s)| (score.percent, s)).unzip();
         let (measured, scored) = (self.measured.len(), self.scores.len());
         self.session.tell(Event::Search { what, accuracy, latency_s, measured, scored, left_s });
     }

@@ -58,7 +58,7 @@ impl Run {
         if !path.exists() {
             return Err(Error::File {
                 path: directory,
-                cause: "there is no run here (no journal.sqlite); name the directory given to `prune --out`".into(),
+                cause: "there is no run here (no journal.sqlite); name the directory given to `prune --out` or `pareto --out`".into(),
             });
         }
         Ok(Self { journal: Journal::open(path)?, directory })
@@ -67,8 +67,13 @@ impl Run {
     /// What the run was asked to do, measuring in processes started by `worker`.
     ///
     /// # Errors
-    /// It does not say.
+    /// It does not say; it is the work of a mapping.
     pub(crate) fn settings(&self, worker: Option<latency::WorkerCommand>) -> Result<Settings> {
+        // A mapping keeps how it maps beside them.
+        if self.read_json::<serde_json::Value>("config.json")?.is_array() {
+            let cause = "it is the work of `map`: give the same command again, which goes on from here".into();
+            return Err(Error::File { path: self.directory.clone(), cause });
+        }
         Ok(Settings { worker, ..self.read_json("config.json")? })
     }
 

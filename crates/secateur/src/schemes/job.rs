@@ -17,6 +17,8 @@ pub struct SchemeJob {
     pub training: SchemeTraining,
     /// What the network may cost on the target; nothing is measured without it.
     pub budget: Option<Budget>,
+    /// A reweighted training finds the rates at which the budget is met, whatever those of the mapping are.
+    pub meet_budget: bool,
     /// Bring similar filters into the same block first.
     pub reorder: bool,
     /// Remove as much in every block row.
@@ -33,6 +35,7 @@ impl Default for SchemeJob {
             mapping: Mapping::default(),
             training: SchemeTraining::default(),
             budget: None,
+            meet_budget: false,
             reorder: false,
             balanced: false,
             penalty: 1e-3,
@@ -55,6 +58,9 @@ impl SchemeJob {
             return Err(Error::Setting(
                 "--recover lsq fits layers that lost channels; with schemes, train with `--data` and `--epochs`".into(),
             ));
+        }
+        if self.meet_budget && (self.training != SchemeTraining::Reweighted || self.budget.is_none()) {
+            return Err(Error::Setting("rates are found by latency under `--scheme-training reweighted` and a `--budget` only".into()));
         }
         if self.training != SchemeTraining::OneShot && settings.recipe.epochs == 0.0 {
             return Err(Error::Setting(format!("--scheme-training {} trains: give `--data` and `--epochs` above 0", self.training)));

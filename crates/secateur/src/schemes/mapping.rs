@@ -8,6 +8,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::analysis::Analysis;
 use crate::error::{Error, Result};
+use crate::scope::Keep;
 
 /// Schemes by layer name, and one for the layers that are not named:
 ///
@@ -77,17 +78,20 @@ impl Mapping {
         toml::to_string_pretty(self).map_err(|e| Error::Setting(e.to_string()))
     }
 
-    /// The scheme of every layer of `analysis`, in its order.
+    /// The scheme of every layer of `analysis`, in its order; those of `keep` stay dense.
     ///
     /// # Errors
-    /// A name that no layer has, a scheme that its layer cannot have, and a mapping that leaves everything dense.
-    pub fn assign(&self, analysis: &Analysis) -> Result<Vec<Assigned>> {
+    /// A name that no layer has, a scheme that its layer cannot have or is not to have, and a mapping that leaves everything
+    /// dense.
+    pub fn assign(&self, analysis: &Analysis, keep: &[Keep]) -> Result<Vec<Assigned>> {
         let layers = SchemeLayer::all(&analysis.graph, &analysis.facts);
         let called = |l: &SchemeLayer, name: &str| l.name == name || l.tensor == name;
-        if let Some(unknown) = self.layers.keys().find(|name| !layers.iter().any(|l| called(l, name))) {
+        let kept: Vec<String> = keep.iter().map(ToString::to_string).collect();
+        for (who, names) in [("the mapping", self.layers.keys().collect::<Vec<_>>()), ("--keep", kept.iter().collect())] {
+            let Some(unknown) = names.into_iter().find(|name| !layers.iter().any(|l| called(l, name))) else { continue };
             let names: Vec<&str> = layers.iter().map(|l| l.name.as_str()).collect();
             return Err(Error::Setting(format!(
-                "the mapping names layer `{unknown}`, which the network does not have; there are {}",
+                "{who} names layer `{unknown}`, which is none of those that schemes know; there are {}",
                 names.join(", ")
             )));
         }
@@ -95,13 +99,21 @@ impl Mapping {
         let mut assigned = Vec::with_capacity(layers.len());
         for layer in layers {
             let named = self.layers.iter().find(|(name, _)| called(&layer, name)).map(|(_, s)| *s);
-            let (scheme, dense_because) = match named {
-                Some(scheme) => {
+            let stays = kept.iter().find(|name| called(&layer, name));
+            let (scheme, dense_because) = match (named, stays) {
+                (Some(scheme), Some(_)) if !scheme.is_dense() => {
+                    return Err(Error::Setting(format!(
+                        "the mapping gives layer `{}` a scheme, and --keep leaves it as it is",
+                        layer.name
+                    )));
+                }
+                (_, Some(name)) => (Scheme::DENSE, Some(format!("it is kept by --keep {name}"))),
+                (Some(scheme), None) => {
                     layer.legal_scheme(&scheme)?;
                     (scheme, None)
                 }
-                None if default.is_dense() => (default, None),
-                None => match unfit(&layer, &default) {
+                (None, None) if default.is_dense() => (default, None),
+                (None, None) => match unfit(&layer, &default) {
                     None => (default, None),
                     Some(why) => (Scheme::DENSE, Some(why)),
                 },
@@ -162,7 +174,7 @@ mod tests {
     #[test]
     fn names_win_over_the_default_and_what_cannot_be_stays_dense() {
         let a = analysis();
-        let assigned = Mapping::from_toml(TEXT).expect("reads").assign(&a).expect("assigns");
+        let assigned = Mapping::from_toml(TEXT).expect("reads").assign(&a, &[]).expect("assigns");
         let of = |name: &str| assigned.iter().find(|x| x.layer.name == name).unwrap_or_else(|| panic!("no layer {name}"));
         // Tiny, but named.
         assert_eq!(of("classifier").scheme.rate, 2.5);
@@ -175,7 +187,7 @@ mod tests {
     #[test]
     fn wrong_names_and_wrong_schemes_are_explained() {
         let a = analysis();
-        let refused = |text: &str| Mapping::from_toml(text).expect("reads").assign(&a).expect_err(text).to_string();
+        let refused = |text: &str| Mapping::from_toml(text).expect("reads").assign(&a, &[]).expect_err(text).to_string();
         let e = refused("[layers.nobody]\nregularity = \"filter\"\nrate = 2");
         assert!(e.contains("`nobody`") && e.contains("classifier"), "{e}");
         let e = refused("[layers.classifier]\nregularity = \"pattern\"\nrate = 4");
@@ -184,5 +196,22 @@ mod tests {
         assert!(e.contains("first convolution"), "{e}");
         let e = refused("[layers.classifier]\nregularity = \"dense\"");
         assert!(e.contains("every layer dense"), "{e}");
+    }
+
+    #[test]
+    fn what_is_kept_stays_dense() {
+        let (a, mapping) = (analysis(), Mapping::from_toml(TEXT).expect("reads"));
+        let keep = |name: &str| [Keep::from(name.to_owned())];
+        let name = "stage2.0/conv2";
+        let assigned = mapping.assign(&a, &keep(name)).expect("assigns");
+        let of = |l: &&Assigned| l.layer.name == name;
+        let (kept, before) = (assigned.iter().find(of).expect("the layer"), mapping.assign(&a, &[]).expect("assigns"));
+        assert!(kept.scheme.is_dense() && kept.dense_because.as_deref().is_some_and(|w| w.contains("--keep")), "{kept:?}");
+        assert!(before.iter().find(of).is_some_and(|l| !l.scheme.is_dense()));
+        assert!(before.iter().zip(&assigned).all(|(b, a)| of(&b) || b == a));
+        for (name, said) in [("nobody", "`nobody`"), ("heads", "`heads`"), ("classifier", "a scheme")] {
+            let e = mapping.assign(&a, &keep(name)).expect_err(name).to_string();
+            assert!(e.contains("--keep") && e.contains(said), "{e}");
+        }
     }
 }

@@ -20,6 +20,7 @@ pub use report::{ReorderedRow, SCHEME_REPORT_VERSION, SchemeLatency, SchemePlan,
 use crate::error::{Error, Result, stoppable};
 use crate::evaluator::{Figure, Score};
 use crate::events::Observer;
+use crate::patience::Patience;
 use crate::plan::file_hash;
 use crate::run::Run;
 use crate::settings::Settings;
@@ -63,7 +64,7 @@ pub fn resume_schemes(out: &Path, worker: Option<latency::WorkerCommand>, observ
 fn execute(mut work: Work) -> Result<SchemeReport> {
     let dense_model = work.dense.model.clone();
     let dense_score = work.test_score("dense", &dense_model)?;
-    let dense_s = dense_latency(&mut work)?;
+    work.dense_s = dense_latency(&mut work)?;
 
     let (start, reordered, reorder_check) = work.start()?;
     let trained = work.train(&start)?;
@@ -77,7 +78,7 @@ fn execute(mut work: Work) -> Result<SchemeReport> {
         let violated = |violation| Error::SchemeViolated { layer: a.layer.name.clone(), violation };
         a.scheme.validate(&a.layer.shape, &Work::weights(&model, &a.layer)?).map_err(violated)?;
     }
-    let latency = dense_s.map(|dense_s| measure(&mut work, &model, dense_s)).transpose()?;
+    let latency = work.dense_s.map(|dense_s| measure(&mut work, &model, dense_s)).transpose()?;
     let pruned_score = work.test_score("pruned", &model)?;
     let of = |score: Option<Score>, figure| score.filter(|s| s.figure == figure).map(|s| s.percent);
     work.run.write_model("pruned.onnx", &model)?;
@@ -138,11 +139,14 @@ fn dense_latency(work: &mut Work) -> Result<Option<f64>> {
 
 fn measure(work: &mut Work, model: &graph::Model, dense_s: f64) -> Result<SchemeLatency> {
     work.stage("measuring the result")?;
-    let Work { bench: Some(bench), run, dense, settings, job, .. } = work else {
-        return Err(Error::Setting("there is no target to measure on".into()));
+    let Work { bench: Some(bench), run, dense, settings, job, observer, .. } = work else {
+        return Err(work::no_target());
     };
     let budget_s = job.budget.map_or(dense_s, |b| b.seconds(dense_s));
-    let relative = bench.confirmed(&run.journal, "final", &dense.model, model, budget_s / dense_s, settings.tolerance)?;
+    let (limit, tolerance) = (budget_s / dense_s, settings.tolerance);
+    let patience = Patience { seconds: settings.patience_s, observer: &mut **observer, out: run.directory() };
+    let relative =
+        patience.confirmed(bench, tolerance, &mut |bench| bench.confirmed(&run.journal, "final", &dense.model, model, limit, tolerance))?;
     Ok(SchemeLatency {
         runtime: bench.runtime().identity().to_string(),
         machine: latency::Machine::detect().to_string(),

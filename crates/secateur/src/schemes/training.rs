@@ -14,7 +14,7 @@ use crate::error::{Error, Result};
 use crate::evaluator::Score;
 use crate::learning::{Learning, Split};
 use crate::settings::{Recover, SchemeTraining};
-use crate::tuning::{CHECKPOINT_EVERY, told};
+use crate::tuning::{CHECKPOINT_EVERY, told, undone};
 
 /// Share of the steps after which a gradual training has arrived.
 const ARRIVED: f64 = 0.6;
@@ -30,6 +30,9 @@ const EPSILON: f64 = 1e-3;
 const CLOSE: f64 = 0.05;
 /// λ is sought within this factor of what was given, to both sides.
 const REACH: f64 = 100.0;
+/// Compressions that are measured to meet a latency, between none and the largest.
+const MEETINGS: usize = 14;
+const MOST: f64 = 64.0;
 
 /// A network that has its schemes.
 pub(super) struct Trained {
@@ -50,6 +53,8 @@ struct Trial {
     lambda: f64,
     /// Compression at the valley of the histogram; 1 where there is none.
     compression: f64,
+    /// How far beyond what is wanted the network cut there is: in compression, or in speed where a latency is to be met.
+    off: f64,
     file: String,
 }
 
@@ -97,9 +102,15 @@ impl Work<'_> {
             return Ok(Trained { model, masks, holdout_before, holdout_after: holdout_before, penalty });
         }
         let mut held = Masks::new(&network, masks.clone())?;
-        let model = self.fitted("fine-tuning", "tuned.onnx", &model, &mut held, steps)?;
-        let holdout_after = self.holdout("holdout after", &learning, &model)?;
-        Ok(Trained { model, masks, holdout_before, holdout_after, penalty })
+        let tuned = self.fitted("fine-tuning", "tuned.onnx", &model, &mut held, steps)?;
+        let holdout_after = self.holdout("holdout after", &learning, &tuned)?;
+        if let (Some(before), Some(after)) = (holdout_before, holdout_after)
+            && after < before
+        {
+            self.note(undone(before, after));
+            return Ok(Trained { model, masks, holdout_before, holdout_after: holdout_before, penalty });
+        }
+        Ok(Trained { model: tuned, masks, holdout_before, holdout_after, penalty })
     }
 
     fn gradual(&mut self, start: &Model, steps: usize) -> Result<Trained> {
@@ -139,7 +150,6 @@ impl Work<'_> {
         if self.job.penalty_trials == 0 {
             return Ok((self.under_penalty(start, given, 0, steps)?, given));
         }
-        let wanted = self.wanted();
         let mut trials: Vec<Trial> = Vec::new();
         let lambda = bisect(given / REACH..=given * REACH, self.job.penalty_trials, |lambda| -> Result<Ordering> {
             let k = trials.len() + 1;
@@ -148,13 +158,17 @@ impl Work<'_> {
                 Some(done) => done,
                 None => {
                     let model = self.under_penalty(start, lambda, k, steps)?;
-                    let trial = Trial { lambda, compression: self.compression(&model)?, file: penalised_file(k) };
+                    let (compression, off) = self.at_valley(&model)?;
+                    let trial = Trial { lambda, compression, off, file: penalised_file(k) };
                     self.run.journal.record(&name, &trial, 0.0)?;
                     trial
                 }
             };
-            self.note(format!("penalty {:.2e}: compression {:.2} at the valley, {wanted:.2} wanted", trial.lambda, trial.compression));
-            let off = trial.compression / wanted;
+            let off = trial.off;
+            self.note(format!(
+                "penalty {:.2e}: compression {:.2} at the valley, {off:.2} times what is wanted",
+                trial.lambda, trial.compression
+            ));
             trials.push(trial);
             Ok(if (off - 1.0).abs() <= CLOSE { Ordering::Equal } else { off.total_cmp(&1.0) })
         })?;
@@ -191,19 +205,60 @@ impl Work<'_> {
         Ok(work(&views))
     }
 
-    fn compression(&self, model: &Model) -> Result<f64> {
-        self.with_weights(model, |views| {
-            let Some(cut) = valley(&all_scores(views)) else { return 1.0 };
-            let masks = global(views, Threshold::Score(cut));
-            let all: usize = masks.iter().map(Mask::len).sum();
-            all as f64 / masks.iter().map(Mask::kept).sum::<usize>().max(1) as f64
-        })
+    /// The masks of all layers under one threshold, by tensor.
+    fn cut_at(&self, model: &Model, threshold: Threshold) -> Result<BTreeMap<String, Mask>> {
+        let masks = self.with_weights(model, |views| global(views, threshold))?;
+        Ok(self.sparse().map(|a| a.layer.tensor.clone()).zip(masks).collect())
     }
 
-    /// One threshold for all layers, at the compression that the schemes come to; each layer's rate falls out.
+    /// Compression of the network cut at the valley of its histogram, and how far beyond what is wanted it is.
+    fn at_valley(&mut self, model: &Model) -> Result<(f64, f64)> {
+        let valley = self.with_weights(model, |views| valley(&all_scores(views)))?;
+        let masks = valley.map(|cut| self.cut_at(model, Threshold::Score(cut))).transpose()?;
+        let compression = masks.as_ref().map_or(1.0, |masks| {
+            let all: usize = masks.values().map(Mask::len).sum();
+            all as f64 / masks.values().map(Mask::kept).sum::<usize>().max(1) as f64
+        });
+        if !self.job.meet_budget {
+            return Ok((compression, compression / self.wanted()));
+        }
+        let share = match &masks {
+            Some(masks) => self.share(&Self::masked(model, masks)?)?,
+            None => 1.0,
+        };
+        Ok((compression, self.budget_share()? / share))
+    }
+
+    /// The least compression of all layers together at which the network, cut by one threshold, is measured within the budget.
+    ///
+    /// # Errors
+    /// [`Error::BudgetNotReached`].
+    fn compression_at_budget(&mut self, model: &Model) -> Result<f64> {
+        self.stage("meeting the budget as measured")?;
+        let (budget, tolerance, dense_s) = (self.budget_share()?, self.settings.tolerance, self.dense_s.unwrap_or_default());
+        let landing = budget * (1.0 - tolerance)..=budget * (1.0 - tolerance / 4.0);
+        let mut measured: Vec<(f64, f64)> = Vec::new();
+        bisect(1.0..=MOST, MEETINGS, |compression| -> Result<Ordering> {
+            let masks = self.cut_at(model, Threshold::Rate(compression))?;
+            let share = self.share(&Self::masked(model, &masks)?)?;
+            measured.push((compression, share));
+            self.note(format!("compression {compression:.2}: {:.1} % of the dense latency", 100.0 * share));
+            Ok(match share {
+                s if s > *landing.end() => Ordering::Less,
+                s if s < *landing.start() => Ordering::Greater,
+                _ => Ordering::Equal,
+            })
+        })?;
+        let within = measured.iter().filter(|m| m.1 <= budget).map(|m| m.0).min_by(f64::total_cmp);
+        let least = measured.iter().map(|m| m.1 * dense_s).min_by(f64::total_cmp);
+        within.ok_or(Error::BudgetNotReached { budget_s: budget * dense_s, best_s: least })
+    }
+
+    /// One threshold for all layers, at the compression that the schemes come to, or that the budget asks for; each layer's rate
+    /// falls out.
     fn thresholded(&mut self, model: &Model) -> Result<BTreeMap<String, Mask>> {
-        let masks = self.with_weights(model, |views| global(views, Threshold::Rate(self.wanted())))?;
-        let named: BTreeMap<String, Mask> = self.sparse().map(|a| a.layer.tensor.clone()).zip(masks).collect();
+        let compression = if self.job.meet_budget { self.compression_at_budget(model)? } else { self.wanted() };
+        let named = self.cut_at(model, Threshold::Rate(compression))?;
         for a in self.assigned.iter_mut().filter(|a| !a.scheme.is_dense()) {
             if let Some(mask) = named.get(&a.layer.tensor) {
                 a.scheme.rate = mask.rate();

@@ -8,10 +8,11 @@ use graph::{InputShapes, Model};
 use super::job::SchemeJob;
 use super::mapping::Assigned;
 use crate::analysis::Analysis;
-use crate::bench::{Bench, default_table};
+use crate::bench::{Bench, default_table, guiding};
 use crate::error::{Error, Result};
 use crate::events::{Event, Observer};
 use crate::learning::Learning;
+use crate::patience::Patience;
 use crate::run::Run;
 use crate::settings::Settings;
 use crate::verify::{self, TwinCheck};
@@ -26,7 +27,9 @@ pub(super) struct Work<'a> {
     pub learning: Option<Learning>,
     /// The target; `None` without a budget.
     pub bench: Option<Bench>,
-    observer: &'a mut dyn Observer,
+    /// Latency of the dense network on it, seconds, once it was measured.
+    pub dense_s: Option<f64>,
+    pub observer: &'a mut dyn Observer,
 }
 
 impl<'a> Work<'a> {
@@ -34,7 +37,7 @@ impl<'a> Work<'a> {
         job.check(&settings)?;
         let model = Model::load(&settings.model)?;
         let dense = Analysis::new(model, &InputShapes::batch(settings.latency_batch))?;
-        let assigned = job.mapping.assign(&dense)?;
+        let assigned = job.mapping.assign(&dense, &settings.keep)?;
         let learning = settings.data.as_ref().map(|d| Learning::open(d, &settings, &dense.model)).transpose()?;
         let bench = match job.budget {
             None => None,
@@ -43,7 +46,7 @@ impl<'a> Work<'a> {
                 Some(Bench::open(&settings.target.parse()?, settings.worker.clone(), &table, settings.latency_batch)?)
             }
         };
-        Ok(Self { settings, job, run, dense, assigned, learning, bench, observer })
+        Ok(Self { settings, job, run, dense, assigned, learning, bench, dense_s: None, observer })
     }
 
     /// Announces a stage; the place where a wish to stop is heard.
@@ -66,6 +69,29 @@ impl<'a> Work<'a> {
 
     pub fn balance(&self) -> Balance {
         if self.job.balanced { Balance::BlockRow } else { Balance::Layer }
+    }
+
+    /// Latency of `model` as a share of the dense network's, to guide a choice.
+    ///
+    /// # Errors
+    /// There is no target; it refuses the network, or stays too noisy.
+    pub fn share(&mut self, model: &Model) -> Result<f64> {
+        self.heed_stop()?;
+        let Self { bench: Some(bench), run, dense, settings, observer, .. } = self else { return Err(no_target()) };
+        let (tolerance, models) = (settings.tolerance, std::slice::from_ref(model));
+        let patience = Patience { seconds: settings.patience_s, observer: &mut **observer, out: run.directory() };
+        let measured =
+            patience.measured(bench, tolerance, &mut |bench| bench.relative(&run.journal, &dense.model, models, &guiding(), tolerance))?;
+        measured.first().map(|r| r.ratio).ok_or_else(no_target)
+    }
+
+    /// The budget as a share of the dense latency.
+    ///
+    /// # Errors
+    /// There is none.
+    pub fn budget_share(&self) -> Result<f64> {
+        let dense_s = self.dense_s.ok_or_else(no_target)?;
+        Ok(self.job.budget.ok_or_else(no_target)?.seconds(dense_s) / dense_s)
     }
 
     /// Layers that lose weights.
@@ -141,4 +167,9 @@ impl<'a> Work<'a> {
         }
         self.compare(&graph::scheme::masked_weights(&unmasked, masks)?, model)
     }
+}
+
+/// Nothing was measured, for there is nothing to measure on.
+pub(super) fn no_target() -> Error {
+    Error::Setting("there is no target to measure on: give a `--budget`".into())
 }

@@ -2,7 +2,7 @@
 
 use std::collections::HashMap;
 
-use graph::{GroupId, ops::Op};
+use graph::GroupId;
 
 use super::Side;
 use crate::analysis::Analysis;
@@ -36,9 +36,9 @@ impl Line {
         shape.iter().product::<usize>() / outputs.max(1)
     }
 
-    /// Whether the layer convolves each channel by itself.
-    pub fn depthwise(&self, analysis: &Analysis) -> bool {
-        matches!(&analysis.graph.node(analysis.layers[self.layer].node).op, Op::Conv(c) if c.group > 1)
+    /// Whether the layer is several products, one per partition.
+    pub fn grouped(&self, analysis: &Analysis) -> bool {
+        graph::grouping(&analysis.graph, &analysis.facts, analysis.layers[self.layer].node).is_some()
     }
 }
 

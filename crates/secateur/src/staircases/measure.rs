@@ -4,7 +4,7 @@ use std::collections::{BTreeSet, HashMap, HashSet};
 use std::path::Path;
 
 use latency::staircase::{Probe, Probing, Search, Want};
-use latency::{Measurement, ModelBytes, Tiling, ToSentinel, fit_tiles};
+use latency::{Measurement, ModelBytes, Protocol, Tiling, ToSentinel, fit_tiles};
 use serde::{Deserialize, Serialize};
 
 use super::lines::{Line, lines};
@@ -177,7 +177,7 @@ impl Staircases {
                         return Err(Error::Interrupted { out: out.to_owned() });
                     }
                     let models = part.iter().map(|&k| single_layer(analysis, &widths[k])).collect::<Result<Vec<_>>>()?;
-                    let (found, probes) = bench.widths(&models, asked, &mut |done, _| {
+                    let (found, probes) = bench.layers(&models, &Protocol::staircase(asked), &mut |done, _| {
                         let note = "probes of this round, of staircases".into();
                         observer.event(Event::Progress { done: before + done, total: before + widths.len(), note });
                     })?;
@@ -221,7 +221,7 @@ fn curve(analysis: &Analysis, line: &Line, search: Search) -> Curve {
         shared: line.shared,
         side: line.side,
         widths: [line.widths(analysis, 1), line.widths(analysis, line.size)],
-        rows: (line.side == Side::Output && !line.depthwise(analysis)).then(|| line.rows(analysis)),
+        rows: (line.side == Side::Output && !line.grouped(analysis)).then(|| line.rows(analysis)),
         fit: fit_tiles(&staircase, Tiling::Kernel),
         staircase,
     }
