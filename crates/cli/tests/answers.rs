@@ -144,17 +144,7 @@ fn apply_refuses_another_network() {
 #[test]
 fn doctor_says_which_node_runs_where() {
     let p = Place::new();
-    let mut model = graph::Model::load(p.network("m.onnx")).expect("reads");
-    let node = model.graph_proto_mut().node.iter_mut().find(|n| n.op_type() == "Relu").expect("a Relu");
-    let name = node.name().to_owned();
-    node.op_type = Some("LRN".into());
-    node.attribute.push(graph::proto::AttributeProto {
-        name: Some("size".into()),
-        r#type: Some(graph::proto::attribute_proto::AttributeType::Int as i32),
-        i: Some(3),
-        ..Default::default()
-    });
-    model.save(p.path("lrn.onnx")).expect("writes");
+    let name = p.network_with_lrn("lrn.onnx");
     let r = p.run(&["doctor", "lrn.onnx", "--trials", "2", "--tolerance", "0.9", "--json"]);
     let v = r.done().json();
     let nodes = v["placement"]["nodes"].as_array().expect("nodes");

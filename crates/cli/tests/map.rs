@@ -128,7 +128,8 @@ fn a_mapping_that_was_killed_goes_on_by_the_same_command_and_comes_to_the_same()
     place.network("net.onnx");
     let arguments = [&["--by", "evolution", "--budget", "60%", "--evaluations", "20"][..], &DATA].concat();
     map(&place, &target, "whole.toml", &arguments).done();
-    let begin = ["map", "net.onnx", "--target", &target, "-o", "killed.toml", "--calibration-networks", "3", "--tolerance", "0.1", "--quiet"];
+    let begin =
+        ["map", "net.onnx", "--target", &target, "-o", "killed.toml", "--calibration-networks", "3", "--tolerance", "0.1", "--quiet"];
     let mut child = place.command(&[&begin[..], &arguments].concat()).spawn().expect("starts");
     let work = place.path("killed.toml.work");
     let scored = || {

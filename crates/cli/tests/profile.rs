@@ -3,7 +3,6 @@
 
 mod support;
 
-use graph::proto::{AttributeProto, attribute_proto::AttributeType};
 use support::{Place, SIZE, has_stat, read};
 
 #[test]
@@ -33,13 +32,7 @@ fn the_page_draws_every_curve_with_its_points_and_what_is_kept() {
 #[test]
 fn layers_are_listed_with_the_runtime_that_runs_them() {
     let place = Place::new();
-    let mut model = graph::Model::load(place.network("net.onnx")).expect("reads");
-    let node = model.graph_proto_mut().node.iter_mut().find(|n| n.op_type() == "Relu").expect("a Relu");
-    let name = node.name().to_owned();
-    node.op_type = Some("LRN".into());
-    let size = AttributeProto { name: Some("size".into()), r#type: Some(AttributeType::Int as i32), i: Some(3), ..Default::default() };
-    node.attribute.push(size);
-    model.save(place.path("lrn.onnx")).expect("writes");
+    let name = place.network_with_lrn("lrn.onnx");
     let told = place.run(&["profile", "lrn.onnx", "--layers", "--chunk", "16", "--calibration-networks", "2"]);
     let line = told.done().out.lines().find(|l| l.contains(&name)).unwrap_or_else(|| panic!("{name} is missing:\n{}", told.out));
     assert!(line.contains("LRN") && line.contains("tract"), "{line}");

@@ -9,6 +9,7 @@ use latency::{ModelBytes, Pace, Protocol};
 use serde::{Deserialize, Serialize};
 
 use crate::bench::Relative;
+use crate::budget::format_seconds;
 use crate::error::Result;
 use crate::events::Event;
 use crate::saliency::Saliency;
@@ -72,7 +73,9 @@ impl Session<'_> {
             let measured = self.confirm("confirmed", &model)?;
             if self.seconds(&measured) <= *self.landing_s().end() {
                 let added: usize = all.iter().map(|(_, w)| w.to - w.from).sum();
-                self.tell(Event::Note { text: format!("right edges: {added} channels in {} groups at no cost", all.len()) });
+                let (with, without) = (format_seconds(self.seconds(&measured)), format_seconds(self.seconds(&rounding.before)));
+                let text = format!("right edges: {added} channels more in {} groups; {with} with them, {without} without", all.len());
+                self.tell(Event::Note { text });
                 rounding.widened = all.into_iter().map(|(_, w)| w).collect();
                 rounding.after = measured;
                 return Ok((wider, rounding));

@@ -4,6 +4,7 @@
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output};
 
+use graph::proto::{AttributeProto, attribute_proto::AttributeType};
 use tempfile::TempDir;
 
 /// What a command printed and how it ended.
@@ -64,6 +65,18 @@ impl Place {
         let path = self.path(name);
         secateur::residual_network(&[8, 16], 2, 10, 1).save(&path).expect("writes");
         path
+    }
+
+    /// The same with a node that the engine has no kernel for; the node's name.
+    pub fn network_with_lrn(&self, name: &str) -> String {
+        let mut model = secateur::residual_network(&[8, 16], 2, 10, 1);
+        let node = model.graph_proto_mut().node.iter_mut().find(|n| n.op_type() == "Relu").expect("a Relu");
+        let changed = node.name().to_owned();
+        node.op_type = Some("LRN".into());
+        let size = AttributeProto { name: Some("size".into()), r#type: Some(AttributeType::Int as i32), i: Some(3), ..Default::default() };
+        node.attribute.push(size);
+        model.save(self.path(name)).expect("writes");
+        changed
     }
 
     pub fn run(&self, arguments: &[&str]) -> Ran {
