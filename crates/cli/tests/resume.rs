@@ -191,6 +191,14 @@ fn interrupted(child: Child) -> std::process::Output {
     child.wait_with_output().expect("ends")
 }
 
+/// A run that heeds it: it ends as one that was stopped, and says how to go on.
+fn stopped(child: Child) {
+    let out = interrupted(child);
+    let text = String::from_utf8_lossy(&out.stderr).into_owned();
+    assert_eq!(out.status.code(), Some(130), "{text}");
+    assert!(text.contains("secateur resume"), "{text}");
+}
+
 #[test]
 fn ctrl_c_while_a_network_is_measured_stops_the_run() {
     let b = Bench::new();
@@ -199,10 +207,7 @@ fn ctrl_c_while_a_network_is_measured_stops_the_run() {
     std::fs::write(b.path("measure.sh"), script).expect("script");
     let child = b.prune("run");
     wait_for(&b.path("run.log.slow"));
-    let out = interrupted(child);
-    let text = String::from_utf8_lossy(&out.stderr).into_owned();
-    assert_eq!(out.status.code(), Some(130), "{text}");
-    assert!(text.contains("secateur resume"), "{text}");
+    stopped(child);
 }
 
 #[test]
@@ -212,10 +217,7 @@ fn a_run_stopped_before_anything_is_recorded_is_kept_as_it_says() {
     std::fs::write(b.path("measure.sh"), "touch \"$MEASURED.slow\"; sleep 20\n").expect("script");
     let child = b.prune("run");
     wait_for(&b.path("run.log.slow"));
-    let out = interrupted(child);
-    let text = String::from_utf8_lossy(&out.stderr).into_owned();
-    assert_eq!(out.status.code(), Some(130), "{text}");
-    assert!(text.contains("secateur resume"), "{text}");
+    stopped(child);
     assert_eq!(steps(&b.path("run"), ""), 0, "something was recorded: this shows nothing");
     std::fs::write(b.path("measure.sh"), script).expect("script");
     succeed(b.resume("run"));

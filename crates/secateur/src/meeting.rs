@@ -61,11 +61,15 @@ const BESIDE: usize = 10;
 const CONFIRMATIONS: usize = 5;
 
 impl Session<'_> {
-    /// Latencies at which the search ends: inside the tolerance, and so far below the budget that measuring again will not
-    /// come out above it.
+    /// Latencies at which the search ends, seconds ([`crate::Settings::landing`]).
     pub(crate) fn landing_s(&self) -> std::ops::RangeInclusive<f64> {
-        let tolerance = self.settings.tolerance;
-        self.budget_s * (1.0 - tolerance)..=self.budget_s * (1.0 - tolerance / 4.0)
+        self.settings.landing(self.budget_s)
+    }
+
+    /// That nothing of what was measured is at or below the budget.
+    pub(crate) fn not_reached<'m>(&self, measured: impl Iterator<Item = &'m Relative>) -> Error {
+        let best_s = measured.map(|r| self.seconds(r)).min_by(f64::total_cmp);
+        Error::BudgetNotReached { budget_s: self.budget_s, best_s }
     }
 
     /// Finds the inner budget at which `choose` gives a network measured inside the tolerance, starting at `start`. Where the
@@ -126,8 +130,7 @@ impl Session<'_> {
                 Some(t) => self.confirm_choice(aim, &t.choice, tried)?,
             };
         }
-        let best_s = tried.iter().map(|t| self.seconds(&t.latency)).min_by(f64::total_cmp);
-        Err(Error::BudgetNotReached { budget_s: self.budget_s, best_s })
+        Err(self.not_reached(tried.iter().map(|t| &t.latency)))
     }
 
     /// A ratio as seconds of the target at its usual pace.
@@ -212,7 +215,7 @@ impl Session<'_> {
     /// As [`Session::guide`].
     pub(crate) fn steer(&mut self, models: &[Model], protocol: &Protocol, steady: f64) -> Result<Vec<Relative>> {
         let (dense, journal) = (&self.dense.model, &self.run.journal);
-        let patience = Patience { seconds: self.settings.patience_s, observer: &mut *self.observer, out: self.run.directory() };
+        let patience = Patience::of(&self.settings, &self.run, &mut *self.observer);
         patience.measured(&mut self.bench, steady, &mut |bench| bench.relative(journal, dense, models, protocol, steady))
     }
 
@@ -224,7 +227,7 @@ impl Session<'_> {
     pub(crate) fn confirm(&mut self, name: &str, model: &Model) -> Result<Relative> {
         let (limit, tolerance) = (self.budget_s / self.dense_s, self.settings.tolerance);
         let (dense, journal) = (&self.dense.model, &self.run.journal);
-        let patience = Patience { seconds: self.settings.patience_s, observer: &mut *self.observer, out: self.run.directory() };
+        let patience = Patience::of(&self.settings, &self.run, &mut *self.observer);
         patience.confirmed(&mut self.bench, tolerance, &mut |bench| bench.confirmed(journal, name, dense, model, limit, tolerance))
     }
 }

@@ -6,6 +6,8 @@ use std::time::{Duration, Instant};
 use crate::bench::{Bench, Relative};
 use crate::error::{Error, Result};
 use crate::events::{Event, Observer, Unfit};
+use crate::run::Run;
+use crate::settings::Settings;
 
 /// Seconds between two looks at a device that was not fit, and the share of the patience that they are at most.
 const PAUSE_S: f64 = 20.0;
@@ -13,13 +15,18 @@ const PAUSE_SHARE: f64 = 0.1;
 
 /// How long a run waits, whom it tells, and what it leaves when it is stopped meanwhile.
 pub(crate) struct Patience<'a> {
-    pub seconds: f64,
-    pub observer: &'a mut dyn Observer,
+    seconds: f64,
+    observer: &'a mut dyn Observer,
     /// Directory of the run.
-    pub out: &'a Path,
+    out: &'a Path,
 }
 
-impl Patience<'_> {
+impl<'a> Patience<'a> {
+    /// That of a run.
+    pub fn of(settings: &Settings, run: &'a Run, observer: &'a mut dyn Observer) -> Self {
+        Self { seconds: settings.patience_s, observer, out: run.directory() }
+    }
+
     /// Measures until every ratio is known within ±`needed`: a device that turned noisy or slow in mid-run pauses it instead of
     /// misleading it. One that stays slow is taken at its new pace: ratios hold all the same.
     ///

@@ -295,6 +295,12 @@ impl Settings {
         self.data().is_some() && self.score_images > 0
     }
 
+    /// Latencies at which a search for `budget` ends: inside the tolerance, and so far below the budget that measuring again will
+    /// not come out above it.
+    pub(crate) fn landing(&self, budget: f64) -> std::ops::RangeInclusive<f64> {
+        budget * (1.0 - self.tolerance)..=budget * (1.0 - self.tolerance / 4.0)
+    }
+
     /// Checks each setting on its own.
     ///
     /// # Errors

@@ -283,7 +283,7 @@ impl<'s, 'o> Mapper<'s, 'o> {
                 break;
             }
         }
-        best.map(|(_, genes)| genes).ok_or_else(|| self.not_reached())
+        best.map(|(_, genes)| genes).ok_or_else(|| self.session.not_reached(self.measured.values()))
     }
 
     /// The best of `candidates` (best first), brought to the budget as measured: rates are moved until the budget is used and
@@ -316,12 +316,6 @@ impl<'s, 'o> Mapper<'s, 'o> {
         self.score(&landed)?;
         let quality = |g: &&Genes| self.quality(g).unwrap_or(f64::NEG_INFINITY);
         let best = landed.iter().max_by(|a, b| quality(a).total_cmp(&quality(b))).cloned();
-        best.ok_or_else(|| self.not_reached())
-    }
-
-    /// That nothing measured was at or below the budget.
-    fn not_reached(&self) -> Error {
-        let best_s = self.measured.values().map(|r| self.session.seconds(r)).min_by(f64::total_cmp);
-        Error::BudgetNotReached { budget_s: self.session.budget_s, best_s }
+        best.ok_or_else(|| self.session.not_reached(self.measured.values()))
     }
 }

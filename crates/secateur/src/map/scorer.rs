@@ -57,16 +57,16 @@ impl SchemeScorer {
         part: (Dataset, Split),
         judge: Judge,
         effort: Effort,
-        recipe: Option<Recipe>,
+        tuning: Option<(Recipe, Network)>,
         threads: usize,
     ) -> Result<Self> {
         let (data, split) = part;
         let weights = blake3::hash(&model.to_bytes()?);
+        let recipe = tuning.as_ref().map(|(recipe, _)| recipe);
         let what = format!("schemes {} {split:?} {effort:?} {recipe:?} {:?}", weights.to_hex(), judge.figure());
         let identity = blake3::hash(what.as_bytes()).to_hex()[..16].to_owned();
         let pool = rayon::ThreadPoolBuilder::new().num_threads(threads.max(1)).build();
         let pool = pool.map_err(|e| Error::Setting(format!("cannot start {threads} threads for scoring: {e}")))?;
-        let tuning = recipe.map(|r| Ok::<_, Error>((r, Network::compile(&model)?))).transpose()?;
         Ok(Self { model, layers, data, split, judge, effort, tuning, identity, pool })
     }
 }
@@ -104,7 +104,7 @@ pub(super) fn evaluator(session: &Session, space: &Space, steps: usize) -> Resul
     let part = (learning.data().clone(), learning.choosing());
     let (judge, effort) = (learning.judge().clone(), learning.effort(&session.settings));
     let short = || Recipe { warmup_steps: 0, ..learning.recipe_for(&session.settings, steps) };
-    let recipe = (steps > 0).then(short);
-    let scorer = SchemeScorer::new(session.dense.model.clone(), space.layers.clone(), part, judge, effort, recipe, threads)?;
+    let tuning = (steps > 0).then(|| (short(), learning.teacher().clone()));
+    let scorer = SchemeScorer::new(session.dense.model.clone(), space.layers.clone(), part, judge, effort, tuning, threads)?;
     Ok(Evaluator::new(Box::new(scorer), workers))
 }

@@ -13,7 +13,7 @@ use super::{Chooser, Outcome};
 use crate::bench::Relative;
 use crate::choice::{Space, Values, neighbours};
 use crate::cost::{Forecast, LatencyTable, StageCosts};
-use crate::error::{Error, Result};
+use crate::error::Result;
 use crate::evaluator::{Evaluator, Score};
 use crate::events::Event;
 use crate::saliency::Saliency;
@@ -256,8 +256,7 @@ impl<'s, 'o> Trials<'s, 'o> {
             }
         }
         let Some((choice, latency)) = last else {
-            let best_s = self.measured.values().map(|r| self.session.seconds(r)).min_by(f64::total_cmp);
-            return Err(Error::BudgetNotReached { budget_s, best_s });
+            return Err(self.session.not_reached(self.measured.values()));
         };
         let predicted_s = self.forecast().seconds(&choice);
         let (decision, rounding) = self.session.round_up(&self.stage, &self.saliency, self.decision(&choice), latency)?;

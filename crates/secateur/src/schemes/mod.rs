@@ -144,7 +144,7 @@ fn measure(work: &mut Work, model: &graph::Model, dense_s: f64) -> Result<Scheme
     };
     let budget_s = job.budget.map_or(dense_s, |b| b.seconds(dense_s));
     let (limit, tolerance) = (budget_s / dense_s, settings.tolerance);
-    let patience = Patience { seconds: settings.patience_s, observer: &mut **observer, out: run.directory() };
+    let patience = Patience::of(settings, run, &mut **observer);
     let relative =
         patience.confirmed(bench, tolerance, &mut |bench| bench.confirmed(&run.journal, "final", &dense.model, model, limit, tolerance))?;
     Ok(SchemeLatency {

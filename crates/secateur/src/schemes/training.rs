@@ -235,8 +235,8 @@ impl Work<'_> {
     /// [`Error::BudgetNotReached`].
     fn compression_at_budget(&mut self, model: &Model) -> Result<f64> {
         self.stage("meeting the budget as measured")?;
-        let (budget, tolerance, dense_s) = (self.budget_share()?, self.settings.tolerance, self.dense_s.unwrap_or_default());
-        let landing = budget * (1.0 - tolerance)..=budget * (1.0 - tolerance / 4.0);
+        let (budget, dense_s) = (self.budget_share()?, self.dense_s.unwrap_or_default());
+        let landing = self.settings.landing(budget);
         let mut measured: Vec<(f64, f64)> = Vec::new();
         bisect(1.0..=MOST, MEETINGS, |compression| -> Result<Ordering> {
             let masks = self.cut_at(model, Threshold::Rate(compression))?;

@@ -79,7 +79,7 @@ impl<'a> Work<'a> {
         self.heed_stop()?;
         let Self { bench: Some(bench), run, dense, settings, observer, .. } = self else { return Err(no_target()) };
         let (tolerance, models) = (settings.tolerance, std::slice::from_ref(model));
-        let patience = Patience { seconds: settings.patience_s, observer: &mut **observer, out: run.directory() };
+        let patience = Patience::of(settings, run, &mut **observer);
         let measured =
             patience.measured(bench, tolerance, &mut |bench| bench.relative(&run.journal, &dense.model, models, &guiding(), tolerance))?;
         measured.first().map(|r| r.ratio).ok_or_else(no_target)
