@@ -126,6 +126,51 @@ fn another_kernel_may_make_fewer_channels_slower() {
 }
 
 #[test]
+fn a_faster_kernel_from_some_width_on_is_found() {
+    // ONNX Runtime (AVX-512) along the inputs of a 1×1 convolution: from 17 channels on another kernel, and slow multiples of 4. The full
+    // width takes less than what the few channels before took, or just as long.
+    let curve = |w: usize| match w {
+        ..16 => 0.75 + 0.063 * w as f64,
+        _ if w.is_multiple_of(4) => 1.3 * (0.43 + 0.020 * w as f64),
+        _ => 0.43 + 0.020 * w as f64,
+    };
+    for channels in [63, 71, 95] {
+        let s = probed_within(channels * 2 / 5, channels, curve, 1e-3, 7);
+        for w in (18..channels).filter(|w| !w.is_multiple_of(4)) {
+            assert!(
+                (s.latency_s(w) / curve(w) - 1.0).abs() < 2.0 * DELTA,
+                "at {w} of {channels}: {} for {}, {s:?}",
+                s.latency_s(w),
+                curve(w)
+            );
+        }
+        assert!(s.kept().iter().any(|k| (17..24).contains(k)), "{:?}", s.kept());
+        for e in s.edges.iter().filter(|e| e.width > 16 && s.point(e.width).is_none()) {
+            let cheaper = s.edges.iter().find(|w| w.width > e.width && w.latency_s < e.latency_s);
+            assert!(cheaper.is_none(), "{e:?} is kept, {cheaper:?} is wider and cheaper");
+        }
+    }
+}
+
+#[test]
+fn a_single_channel_of_another_kernel_hides_no_edge() {
+    // A depthwise convolution: one channel is an ordinary convolution, and takes as long as a whole block.
+    let curve = |w: usize| match w {
+        2 => 14e-6,
+        w => 20e-6 + 6e-6 * w.div_ceil(8) as f64,
+    };
+    let find = |lone| {
+        let probe = |widths: &[usize]| -> Result<Vec<Probe>, Infallible> {
+            Ok(widths.iter().map(|&w| Probe { latency_s: curve(w), ci: (curve(w) * 0.995, curve(w) * 1.005) }).collect())
+        };
+        find(32, &Probing { delta: DELTA, lone, ..Probing::default() }, probe).unwrap()
+    };
+    assert_eq!(find(true).kept(), [2, 8, 16, 24, 32]);
+    assert_eq!(find(false).kept(), [8, 16, 24, 32], "taken to be like the others, it hides what is cheaper beside it");
+    assert_eq!(find(true).latency_s(1), curve(1));
+}
+
+#[test]
 fn noise_beyond_delta_is_marked_not_guessed() {
     let probe = |widths: &[usize]| -> Result<Vec<Probe>, Infallible> {
         let one = |&w: &usize| {

@@ -6,7 +6,7 @@ use serde::{Deserialize, Serialize};
 
 use super::known::Known;
 use super::tiles::Tiles;
-use super::{Point, Rises};
+use super::{Point, Probing, Rises};
 
 /// Why a width is kept.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
@@ -58,13 +58,13 @@ pub struct Staircase {
 
 impl Staircase {
     /// From what was measured, the full width among it; finds the kept widths.
-    pub fn new(channels: usize, points: &BTreeMap<usize, Point>, probes: usize, delta: f64) -> Self {
-        let known = Known::new(channels, delta, points);
+    pub fn new(channels: usize, points: &BTreeMap<usize, Point>, probes: usize, probing: &Probing) -> Self {
+        let known = Known::new(channels, probing, points);
         let tiles = Tiles::new(&known);
         let latency_s = (1..=channels).map(|w| known.latency_s(w, &tiles)).collect();
         let open = (1..=channels).filter(|w| !points.contains_key(w) && known.gap(*w) > 0.0).count();
         let points = points.values().copied().collect();
-        let mut all = Self { channels, points, latency_s, open, edges: Vec::new(), probes, delta };
+        let mut all = Self { channels, points, latency_s, open, edges: Vec::new(), probes, delta: probing.delta };
         all.edges = all.keep();
         all
     }
@@ -145,10 +145,11 @@ impl Staircase {
         kept
     }
 
-    /// The roundest width down to half of δ below `width`.
+    /// The roundest width down to half of δ below `width`, of those that take no longer: slow teeth of a comb are round, too.
     fn round_below(&self, width: usize) -> usize {
-        let least = self.latency_s(width) / (1.0 + 0.5 * self.delta);
+        let most = self.latency_s(width);
+        let least = most / (1.0 + 0.5 * self.delta);
         let near = (1..=width).rev().take_while(|w| self.latency_s(*w) >= least && (*w == width || self.point(*w).is_none()));
-        near.max_by_key(|w| (w.trailing_zeros(), *w)).unwrap_or(width)
+        near.filter(|w| self.latency_s(*w) <= most).max_by_key(|w| (w.trailing_zeros(), *w)).unwrap_or(width)
     }
 }

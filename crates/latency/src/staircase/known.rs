@@ -2,12 +2,13 @@
 //!
 //! Widths are of *kinds*, by the power of two that they are a multiple of: kernels for aligned and for unaligned widths
 //! differ, and one may be slower than the other, a *comb*. Within a kind latency is taken to grow with the width. Two kinds
-//! are taken to be alike until a pair of near widths shows that the narrower one takes longer.
+//! are taken to be alike until a pair of near widths shows that the narrower one takes longer. A single channel that another kernel
+//! computes ([`Probing::lone`]) is on no curve.
 
 use std::collections::BTreeMap;
 
 use super::tiles::Tiles;
-use super::{Point, Rises};
+use super::{Point, Probing, Rises};
 
 /// Number of kinds.
 pub(super) const KINDS: usize = 4;
@@ -27,6 +28,7 @@ pub(super) fn kind(width: usize) -> usize {
 pub(super) struct Known<'a> {
     pub channels: usize,
     pub delta: f64,
+    lone: bool,
     pub points: &'a BTreeMap<usize, Point>,
     /// For each width (from 0), `ln` of the least latency measured at it or a wider one.
     cheapest: Vec<f64>,
@@ -38,10 +40,11 @@ pub(super) struct Known<'a> {
 
 impl<'a> Known<'a> {
     /// `points` is not empty, and its last is `channels`.
-    pub fn new(channels: usize, delta: f64, points: &'a BTreeMap<usize, Point>) -> Self {
+    pub fn new(channels: usize, probing: &Probing, points: &'a BTreeMap<usize, Point>) -> Self {
         let mut known = Self {
             channels,
-            delta,
+            delta: probing.delta,
+            lone: probing.lone,
             points,
             cheapest: vec![f64::INFINITY; channels + 2],
             least: vec![f64::NEG_INFINITY; channels + 2],
@@ -57,7 +60,7 @@ impl<'a> Known<'a> {
             let own = kind(width);
             let bound = (0..KINDS).filter(|&k| known.precedes(k, own)).map(|k| last[k]).fold(f64::NEG_INFINITY, f64::max);
             known.least[width] = bound;
-            if let Some(p) = points.get(&width) {
+            if let Some(p) = points.get(&width).filter(|p| known.on_a_curve(p) && !known.falls_behind(p)) {
                 last[own] = p.latency_s.ln();
             }
         }
@@ -65,7 +68,7 @@ impl<'a> Known<'a> {
     }
 
     fn compare(&mut self) {
-        let all: Vec<&Point> = self.points.values().collect();
+        let all: Vec<&Point> = self.points.values().filter(|p| self.on_a_curve(p)).collect();
         for (k, narrow) in all.iter().enumerate() {
             let reach = narrow.width + NEAR + narrow.width / NEAR_SHARE;
             for wide in all[k + 1..].iter().take_while(|p| p.width <= reach) {
@@ -73,6 +76,17 @@ impl<'a> Known<'a> {
                 self.slower[a][b] |= a != b && Rises::between(wide, narrow, self.delta / 2.0) == Rises::Yes;
             }
         }
+    }
+
+    /// Whether a measured width takes longer than a wider one of its kind: somewhere in between a faster kernel begins, of which it
+    /// says nothing.
+    pub fn falls_behind(&self, p: &Point) -> bool {
+        let wider = self.points.range(p.width + 1..).map(|(_, q)| q);
+        wider.filter(|q| kind(q.width) == kind(p.width)).any(|q| Rises::between(q, p, self.delta) == Rises::Yes)
+    }
+
+    fn on_a_curve(&self, p: &Point) -> bool {
+        !self.lone || p.width > 1
     }
 
     /// Whether a width of kind `a` bounds wider ones of kind `b` from below. Not where it was seen to take longer than a wider
@@ -107,7 +121,7 @@ impl<'a> Known<'a> {
     /// The nearest measured widths on either side on the same curve.
     pub fn neighbours(&self, width: usize) -> (Option<&Point>, Option<&Point>) {
         let own = kind(width);
-        let on_curve = |p: &&Point| self.alike(own, kind(p.width));
+        let on_curve = |p: &&Point| self.on_a_curve(p) && self.alike(own, kind(p.width));
         let below = self.points.range(..width).rev().map(|(_, p)| p).find(on_curve);
         (below, self.points.range(width + 1..).map(|(_, p)| p).find(on_curve))
     }

@@ -100,12 +100,15 @@ pub struct Probing {
     pub repeats: usize,
     /// Probes at most, the first ones aside; what was not reached then is foretold.
     pub most: usize,
+    /// Another kernel computes a single channel than several, so that it says nothing about them: of a depthwise convolution, which is
+    /// an ordinary one then.
+    pub lone: bool,
 }
 
 impl Default for Probing {
-    /// δ = 3 %, one repeat, no limit.
+    /// δ = 3 %, one repeat, no limit, a single channel like the others.
     fn default() -> Self {
-        Self { delta: 0.03, repeats: 1, most: usize::MAX }
+        Self { delta: 0.03, repeats: 1, most: usize::MAX, lone: false }
     }
 }
 

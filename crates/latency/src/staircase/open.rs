@@ -24,6 +24,8 @@ const FALL: f64 = 0.15;
 /// What it weighs that no width of a kind was measured within a factor e, and within the whole of a curve.
 const UNSEEN: f64 = 0.1;
 const NEVER: f64 = 0.25;
+/// So many times as wide as a width that costs as much, the widths in between may still cost less.
+const PLATEAU: usize = 3;
 /// Narrower curves, in channels, have less to hide.
 const WIDE: f64 = 64.0;
 /// Of δ: less is not worth a measurement.
@@ -72,6 +74,9 @@ fn runs(known: &Known<'_>) -> Vec<Run> {
 impl Run {
     fn weight(&self, known: &Known<'_>, tiles: &Tiles) -> f64 {
         let (Some(a), Some(b)) = (known.points.get(&self.from), known.points.get(&self.to)) else { return self.gap };
+        if known.falls_behind(a) {
+            return self.gap;
+        }
         let tile = tiles.at(a, b);
         match tile.channels {
             _ if !tile.is_known() => self.gap,
@@ -84,7 +89,8 @@ impl Run {
     fn place(&self, known: &Known<'_>, tiles: &Tiles) -> usize {
         let first = self.open[0];
         // Beside a width that is not worth keeping nothing is, up to where wider ones cost more.
-        if known.is_dominated(self.from) {
+        let falls = known.points.get(&self.from).is_some_and(|a| known.falls_behind(a));
+        if known.is_dominated(self.from) && !falls {
             return first;
         }
         let tile = match (known.points.get(&self.from), known.points.get(&self.to)) {
@@ -125,8 +131,9 @@ fn unseen(known: &Known<'_>) -> Vec<(usize, f64)> {
     for of in 0..KINDS - 1 {
         let measured: Vec<usize> = known.points.keys().copied().filter(|w| kind(*w) == of && *w > 4).collect();
         let far = |w: usize| measured.iter().map(|m| (*m as f64 / w as f64).ln().abs()).fold(f64::INFINITY, f64::min);
-        // What costs as much as a wider one does so up to where that is passed.
-        let settled = |w: usize| measured.iter().rev().find(|m| **m < w).is_some_and(|m| known.is_dominated_up_to(*m, w));
+        // What costs as much as a wider one does so up to where that is passed, unless another kernel begins far beyond it.
+        let below = |w: usize| measured.iter().rev().find(|m| **m < w);
+        let settled = |w: usize| below(w).is_some_and(|m| m * PLATEAU >= w && known.is_dominated_up_to(*m, w));
         let free = (8..known.channels).filter(|w| kind(*w) == of && !known.points.contains_key(w) && !settled(*w));
         // Multiples of 4 beside which nothing is known say little about those between.
         let beside = free.filter(|w| of > 0 || known.points.contains_key(&(w - 1)) || known.points.contains_key(&(w + 1)));

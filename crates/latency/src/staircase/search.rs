@@ -96,7 +96,7 @@ impl Search {
             self.wants.retain(|w| !self.points.contains_key(&w.width));
             return;
         }
-        let known = Known::new(self.channels, self.probing.delta, &self.points);
+        let known = Known::new(self.channels, &self.probing, &self.points);
         self.wants = open::wants(&known, &Tiles::new(&known), &self.probing);
     }
 
@@ -107,6 +107,6 @@ impl Search {
 
     /// What is known.
     pub fn finish(self) -> Staircase {
-        Staircase::new(self.channels, &self.points, self.probes, self.probing.delta)
+        Staircase::new(self.channels, &self.points, self.probes, &self.probing)
     }
 }

@@ -86,7 +86,8 @@ impl Staircases {
         let every = |l: &Line| (1..=l.size).map(|c| (l.model, l.widths(analysis, c))).collect::<Vec<_>>();
         found.exhaustive = lines.iter().flat_map(every).collect::<HashSet<_>>().len();
         let allowed = (options.share * found.exhaustive as f64).min(usize::MAX as f64) as usize;
-        let start = |delta| lines.iter().map(|l| Search::new(l.size, Probing { delta, ..Probing::default() })).collect::<Vec<_>>();
+        let probing = |delta, l: &Line| Probing { delta, lone: l.side == Side::Both && l.grouped(analysis), ..Probing::default() };
+        let start = |delta| lines.iter().map(|l| Search::new(l.size, probing(delta, l))).collect::<Vec<_>>();
         let mut searches = start(found.delta);
         let mut first = true;
         let mut seen: HashSet<Width> = HashSet::new();
