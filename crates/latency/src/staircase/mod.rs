@@ -13,9 +13,10 @@
 //! that high may an edge be that hides there. [`Search`] always wants the widths on which most hangs.
 //!
 //! Two things make that affordable. Kernels for aligned and unaligned widths differ, so that a curve may be a *comb*: widths of
-//! one kind are compared with those of another only until they are seen to lie on different curves. And steps mostly have one
-//! length: where measured widths agree on it, edges are foretold, and little hangs on them. What is foretold decides which
-//! widths are kept, but an edge is claimed only where both of its sides were measured ([`Kind::Edge`]).
+//! one kind are compared with those of another only until they are seen to lie on different curves. (Where a width takes longer
+//! than a wider one of its own kind, a faster kernel begins in between; it bounds nothing beyond, and the place is looked for.)
+//! And steps mostly have one length: where measured widths agree on it, edges are foretold, and little hangs on them. What is
+//! foretold decides which widths are kept, but an edge is claimed only where both of its sides were measured ([`Kind::Edge`]).
 //!
 //! Where latency climbs in a line, each channel costs less than the noise can show, and the formula above keeps nothing but
 //! the top. There, and at edges that were foretold, [`Staircase::kept`] goes on with the widths that are cheaper by δ than the one
