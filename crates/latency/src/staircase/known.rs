@@ -29,6 +29,8 @@ pub(super) struct Known<'a> {
     pub channels: usize,
     pub delta: f64,
     lone: bool,
+    /// Measured widths beyond which a faster kernel begins, ascending.
+    falls: Vec<usize>,
     pub points: &'a BTreeMap<usize, Point>,
     /// For each width (from 0), `ln` of the least latency measured at it or a wider one.
     cheapest: Vec<f64>,
@@ -45,6 +47,7 @@ impl<'a> Known<'a> {
             channels,
             delta: probing.delta,
             lone: probing.lone,
+            falls: Vec::new(),
             points,
             cheapest: vec![f64::INFINITY; channels + 2],
             least: vec![f64::NEG_INFINITY; channels + 2],
@@ -55,13 +58,17 @@ impl<'a> Known<'a> {
             known.cheapest[width] = known.cheapest[width + 1].min(here);
         }
         known.compare();
+        known.falls = points.values().filter(|p| known.on_a_curve(p) && known.falls_behind(p)).map(|p| p.width).collect();
         let mut last = [f64::NEG_INFINITY; KINDS];
         for width in 1..=channels {
             let own = kind(width);
             let bound = (0..KINDS).filter(|&k| known.precedes(k, own)).map(|k| last[k]).fold(f64::NEG_INFINITY, f64::max);
             known.least[width] = bound;
-            if let Some(p) = points.get(&width).filter(|p| known.on_a_curve(p) && !known.falls_behind(p)) {
+            if let Some(p) = points.get(&width).filter(|p| known.on_a_curve(p)) {
                 last[own] = p.latency_s.ln();
+            }
+            if known.falls.contains(&width) {
+                last = known.beyond_fall(width);
             }
         }
         known
@@ -78,9 +85,24 @@ impl<'a> Known<'a> {
         }
     }
 
-    /// Whether a measured width takes longer than a wider one of its kind: somewhere in between a faster kernel begins, of which it
-    /// says nothing.
-    pub fn falls_behind(&self, p: &Point) -> bool {
+    /// Of each kind, what the widest one that may lie on the faster kernel's curve takes (`ln`), up to a width beyond which it begins.
+    fn beyond_fall(&self, width: usize) -> [f64; KINDS] {
+        let mut last = [f64::NEG_INFINITY; KINDS];
+        for p in self.points.range(..=width).map(|(_, p)| p).filter(|p| self.on_a_curve(p)) {
+            if p.latency_s.ln() <= self.cheapest[width + 1] {
+                last[kind(p.width)] = p.latency_s.ln();
+            }
+        }
+        last
+    }
+
+    /// Whether a faster kernel begins between two measured widths.
+    pub fn falls_between(&self, a: usize, b: usize) -> bool {
+        self.falls.iter().any(|f| (a..b).contains(f))
+    }
+
+    /// Whether a measured width takes longer than a wider one of its kind: somewhere in between a faster kernel begins.
+    fn falls_behind(&self, p: &Point) -> bool {
         let wider = self.points.range(p.width + 1..).map(|(_, q)| q);
         wider.filter(|q| kind(q.width) == kind(p.width)).any(|q| Rises::between(q, p, self.delta) == Rises::Yes)
     }

@@ -74,7 +74,7 @@ fn runs(known: &Known<'_>) -> Vec<Run> {
 impl Run {
     fn weight(&self, known: &Known<'_>, tiles: &Tiles) -> f64 {
         let (Some(a), Some(b)) = (known.points.get(&self.from), known.points.get(&self.to)) else { return self.gap };
-        if known.falls_behind(a) {
+        if known.falls_between(self.from, self.to) {
             return self.gap;
         }
         let tile = tiles.at(a, b);
@@ -89,8 +89,7 @@ impl Run {
     fn place(&self, known: &Known<'_>, tiles: &Tiles) -> usize {
         let first = self.open[0];
         // Beside a width that is not worth keeping nothing is, up to where wider ones cost more.
-        let falls = known.points.get(&self.from).is_some_and(|a| known.falls_behind(a));
-        if known.is_dominated(self.from) && !falls {
+        if known.is_dominated(self.from) && !known.falls_between(self.from, self.to) {
             return first;
         }
         let tile = match (known.points.get(&self.from), known.points.get(&self.to)) {
