@@ -2,7 +2,7 @@
 
 use std::path::Path;
 
-use secateur::{Figure, Report};
+use secateur::{Figure, Relative, Report};
 use serde::Serialize;
 
 use crate::arguments::Shared;
@@ -32,15 +32,22 @@ pub fn print(command: &str, report: &Report, directory: &Path, dense: Option<&Pa
     }
     let latency_s = report.pruned.latency_s;
     if latency_s > report.budget_s {
-        let over = percent(latency_s / report.budget_s - 1.0);
         return Err(Failure::Budget(format!(
-            "the pruned network takes {}, {over} over the budget {}; it was written all the same. \
+            "the pruned network takes {}, {}; it was written all the same. \
              Compare it with `secateur measure`; on a quieter machine, or with a little less --budget, run it again",
             seconds(latency_s),
-            seconds(report.budget_s)
+            over_budget(latency_s, &report.latency, report.budget_s)
         )));
     }
     Ok(())
+}
+
+/// By how much a latency is over its budget, and whether the measurement can tell.
+pub fn over_budget(latency_s: f64, measured: &Relative, budget_s: f64) -> String {
+    let over = 100.0 * (latency_s / budget_s - 1.0);
+    let least_s = latency_s * measured.ci.0 / measured.ratio;
+    let noise = if least_s <= budget_s { ", which the measurement cannot tell from the budget" } else { "" };
+    format!("{over:.2} % over the budget {}{noise}", seconds(budget_s))
 }
 
 fn text(r: &Report, directory: &Path) -> String {
@@ -123,4 +130,17 @@ fn text(r: &Report, directory: &Path) -> String {
     ));
     lines.push(format!("report {}", directory.join("report.html").display()));
     lines.join("\n")
+}
+
+#[cfg(test)]
+mod tests {
+    use secateur::Relative;
+
+    #[test]
+    fn what_the_measurement_cannot_tell_from_the_budget_is_said() {
+        let measured = |low| Relative { ratio: 0.7001, ci: (low, 0.708), median_s: 7.0e-4, dense_s: 1e-3, rounds: 500 };
+        let told = |low| super::over_budget(7.001e-4, &measured(low), 7e-4);
+        assert_eq!(told(0.696), "0.01 % over the budget 700.0 µs, which the measurement cannot tell from the budget");
+        assert_eq!(told(0.70005), "0.01 % over the budget 700.0 µs");
+    }
 }

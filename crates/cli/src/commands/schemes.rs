@@ -5,6 +5,7 @@ use std::path::{Path, PathBuf};
 use secateur::{SchemeJob, SchemeReport, Settings};
 use serde::Serialize;
 
+use super::report::over_budget;
 use crate::arguments::Shared;
 use crate::failure::{Failure, Result};
 use crate::numbers::{count, duration, percent, seconds, thousands};
@@ -41,12 +42,11 @@ pub fn print(command: &str, report: &SchemeReport, directory: &Path, shared: &Sh
     }
     match &report.latency {
         Some(l) if !l.met() => Err(Failure::Budget(format!(
-            "the pruned network takes {} on {}, {} over the budget {}; it was written all the same. \
+            "the pruned network takes {} on {}, {}; it was written all the same. \
              A runtime that does not skip zeros takes as long as before; for one that does, give a higher rate",
             seconds(l.pruned_s),
             l.runtime,
-            percent(l.pruned_s / l.budget_s - 1.0),
-            seconds(l.budget_s)
+            over_budget(l.pruned_s, &l.relative, l.budget_s)
         ))),
         _ => Ok(()),
     }
