@@ -44,6 +44,12 @@ impl Bracket {
         };
     }
 
+    /// The answer at the inner budget, measured at the target, turned out to take `confirmed`: what was measured of the others is off by
+    /// as much, and the bracket opens.
+    pub fn corrected(&mut self, confirmed: f64, target: f64) {
+        *self = Self::new(self.inner * target / confirmed);
+    }
+
     fn too_little(&mut self) {
         self.below = Some(self.below.map_or(self.inner, |b| b.max(self.inner)));
     }
@@ -89,6 +95,29 @@ mod tests {
     fn what_is_off_by_a_constant_or_curved_is_found_in_a_few() {
         for f in [|x: f64| x + 0.4, |x: f64| 0.3 + 0.5 * x * x, |x: f64| x.sqrt() * 1.2] {
             assert!(steps(1.0, 0.0, f).is_some_and(|n| n <= 8), "{:?}", steps(1.0, 0.0, f));
+        }
+    }
+
+    #[test]
+    fn a_process_that_leans_one_way_costs_a_confirmation_or_two() {
+        for bias in [0.94, 0.97, 1.03, 1.06] {
+            let (mut bracket, mut lean, mut confirmed) = (Bracket::new(1.1), crate::lean::Lean::default(), 0);
+            let landed = (0..14).find(|_| {
+                let truth = 0.3 + 0.5 * bracket.inner() * bracket.inner();
+                let told = truth * bias * lean.factor();
+                if !(0.99..=0.9975).contains(&told) {
+                    bracket.measured(told, 0.995, told > 0.9975);
+                    return false;
+                }
+                confirmed += 1;
+                lean.learn(truth * bias, truth);
+                let lands = (0.99..=0.9975).contains(&truth);
+                if !lands {
+                    bracket.corrected(truth, 0.995);
+                }
+                lands
+            });
+            assert!(landed.is_some() && confirmed == 2, "{bias}: {landed:?} after {confirmed}");
         }
     }
 

@@ -18,6 +18,7 @@ mod error;
 mod evaluate;
 mod evaluator;
 mod events;
+mod lean;
 mod learning;
 mod map;
 mod meeting;

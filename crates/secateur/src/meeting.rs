@@ -93,9 +93,14 @@ impl Session<'_> {
             };
             let mut latency_s = self.try_choice(aim, choice.clone(), &mut tried)?;
             if landing.contains(&latency_s) {
+                let known = tried.iter().any(|t| t.choice == choice && t.confirmed);
                 latency_s = self.confirm_choice(aim, &choice, &mut tried)?;
                 if landing.contains(&latency_s) {
                     break;
+                }
+                if !known {
+                    bracket.corrected(latency_s, self.target_s());
+                    continue;
                 }
             }
             bracket.measured(latency_s, self.target_s(), latency_s > *landing.end());
@@ -103,7 +108,7 @@ impl Session<'_> {
                 break;
             }
         }
-        if aim.beside && !tried.iter().any(|t| landing.contains(&self.seconds(&t.latency))) {
+        if aim.beside && !tried.iter().any(|t| landing.contains(&self.estimate_s(t))) {
             self.try_neighbours(aim, &mut tried)?;
         }
         let best = self.land(aim, &mut tried)?;
@@ -119,11 +124,17 @@ impl Session<'_> {
         for left in (0..=CONFIRMATIONS).rev() {
             // Where it is safe the most valuable; else what is nearest below the budget.
             let key = |t: &Tried| {
-                let safe = landing.contains(&self.seconds(&t.latency));
-                if safe { (1, aim.values.total(&t.choice)) } else { (0, t.latency.ratio) }
+                let safe = landing.contains(&self.estimate_s(t));
+                if safe { (1, aim.values.total(&t.choice)) } else { (0, self.estimate_s(t)) }
             };
-            let fits = tried.iter().filter(|t| self.seconds(&t.latency) <= self.budget_s);
-            let best = fits.max_by(|a, b| key(a).partial_cmp(&key(b)).unwrap_or(std::cmp::Ordering::Equal)).cloned();
+            // What is told to be above the budget, and was measured below it, is worth a confirmation, too.
+            let told = |t: &&Tried| self.estimate_s(t) <= self.budget_s;
+            let measured = |t: &&Tried| self.seconds(&t.latency) <= self.budget_s;
+            let fits: Vec<&Tried> = match tried.iter().any(|t| told(&t)) {
+                true => tried.iter().filter(told).collect(),
+                false => tried.iter().filter(measured).collect(),
+            };
+            let best = fits.into_iter().max_by(|a, b| key(a).partial_cmp(&key(b)).unwrap_or(std::cmp::Ordering::Equal)).cloned();
             match best {
                 None => break,
                 Some(t) if t.confirmed || left == 0 => return Ok(t),
@@ -138,16 +149,24 @@ impl Session<'_> {
         latency.ratio * self.dense_s
     }
 
-    /// Measures the network of `choice` (once) and returns its latency in seconds.
+    /// Latency of what was tried, seconds: as confirmed, else as measured while searching, set right by what was confirmed of others.
+    fn estimate_s(&self, tried: &Tried) -> f64 {
+        let lean = if tried.confirmed { 1.0 } else { self.lean.factor() };
+        lean * self.seconds(&tried.latency)
+    }
+
+    /// Measures the network of `choice` (once) and returns what it takes ([`Session::estimate_s`]).
     fn try_choice(&mut self, aim: &Aim, choice: Vec<usize>, tried: &mut Vec<Tried>) -> Result<f64> {
         self.heed_stop()?;
         if let Some(known) = tried.iter().find(|t| t.choice == choice) {
-            return Ok(self.seconds(&known.latency));
+            return Ok(self.estimate_s(known));
         }
         let model = aim.stage.analysis.apply(&aim.decision(&choice))?;
         let latency = self.guide(&[model])?.remove(0);
-        let (measured_s, predicted_s) = (self.seconds(&latency), aim.forecast(&self.dense).seconds(&choice));
-        tried.push(Tried { choice, predicted_s, latency, confirmed: false });
+        let predicted_s = aim.forecast(&self.dense).seconds(&choice);
+        let new = Tried { choice, predicted_s, latency, confirmed: false };
+        let measured_s = self.estimate_s(&new);
+        tried.push(new);
         self.tell(Event::Measured { attempt: tried.len(), predicted_s, measured_s });
         Ok(measured_s)
     }
@@ -158,6 +177,9 @@ impl Session<'_> {
         let latency = self.confirm("confirmed", &model)?;
         let measured_s = self.seconds(&latency);
         if let Some(t) = tried.iter_mut().find(|t| t.choice == choice) {
+            if !t.confirmed {
+                self.lean.learn(t.latency.ratio, latency.ratio);
+            }
             (t.latency, t.confirmed) = (latency, true);
         }
         Ok(measured_s)
@@ -167,7 +189,7 @@ impl Session<'_> {
     /// gets wrong near the budget is learnt from every measurement.
     fn try_neighbours(&mut self, aim: &Aim, tried: &mut Vec<Tried>) -> Result<()> {
         let landing = self.landing_s();
-        let off = |s: &Self, t: &Tried| (s.seconds(&t.latency) - s.budget_s).abs();
+        let off = |s: &Self, t: &Tried| (s.estimate_s(t) - s.budget_s).abs();
         let nearest = |s: &Self, tried: &[Tried]| {
             let mut all: Vec<Tried> = tried.to_vec();
             all.sort_by(|a, b| off(s, a).total_cmp(&off(s, b)));
@@ -186,7 +208,7 @@ impl Session<'_> {
             }
         }
         for _ in 0..BESIDE {
-            let mut wrong: Vec<f64> = nearest(self, tried).iter().take(5).map(|t| self.seconds(&t.latency) / t.predicted_s).collect();
+            let mut wrong: Vec<f64> = nearest(self, tried).iter().take(5).map(|t| self.estimate_s(t) / t.predicted_s).collect();
             wrong.sort_by(f64::total_cmp);
             let correction = wrong.get(wrong.len() / 2).copied().unwrap_or(1.0);
             let open = beside.iter().filter(|(s, c)| landing.contains(&(s * correction)) && tried.iter().all(|t| t.choice != *c));

@@ -12,6 +12,7 @@ use crate::choice::{Space, Values, Widths, default_chunk, joint_problem};
 use crate::cost::{Calibration, Features, LatencyTable, LayerCosts, WidthRange};
 use crate::error::{Error, Result};
 use crate::events::{Event, Observer};
+use crate::lean::Lean;
 use crate::learning::Learning;
 use crate::plan::{LayerWidth, PLAN_VERSION, Plan, file_hash};
 use crate::run::{Journal, Run};
@@ -42,6 +43,8 @@ pub struct Session<'a> {
     in_parts: Option<Analysis>,
     /// Agreement of every cut network with its masked twin.
     pub twin_checks: Vec<verify::TwinCheck>,
+    /// What measuring while searching says against separate processes.
+    pub(crate) lean: Lean,
     pub(crate) observer: &'a mut dyn Observer,
 }
 
@@ -79,7 +82,19 @@ impl<'a> Session<'a> {
         if budget_s >= dense_s {
             return Err(Error::AboveDense { budget_s, dense_s });
         }
-        Ok(Self { settings, run, dense, dense_s, budget_s, bench, learning, in_parts, twin_checks: Vec::new(), observer })
+        Ok(Self {
+            settings,
+            run,
+            dense,
+            dense_s,
+            budget_s,
+            bench,
+            learning,
+            in_parts,
+            twin_checks: Vec::new(),
+            lean: Lean::default(),
+            observer,
+        })
     }
 
     /// The latency aimed at: the middle of the tolerance.

@@ -1,6 +1,7 @@
 //! The candidates of one search over a network: each predicted, measured and scored at most once, and the last steps
 //! that the searches share: landing inside the tolerance by measured latency, and taking the best that lands.
 
+use std::cmp::Ordering;
 use std::collections::HashMap;
 
 use graph::{Decision, Model};
@@ -228,19 +229,30 @@ impl<'s, 'o> Trials<'s, 'o> {
         self.score(&landed)?;
         self.by_score(&mut landed);
         landed.dedup();
-        // Beside the landing is better than nothing: what is nearest to it first.
-        let off = |s: f64| (landing.start() - s).max(s - landing.end());
-        let mut beside: Vec<(f64, Choice)> = candidates
-            .into_iter()
-            .chain(moved)
-            .filter_map(|c| self.seconds(&c).filter(|s| *s <= budget_s && !landing.contains(s)).map(|s| (off(s), c)))
-            .collect();
-        beside.sort_by(|a, b| a.0.total_cmp(&b.0).then_with(|| a.1.cmp(&b.1)));
+        let mut beside: Vec<Choice> = candidates.into_iter().chain(moved).filter(|c| !landed.contains(c)).collect();
+        beside.sort();
         beside.dedup();
+        let mut open: Vec<Choice> = landed.into_iter().chain(beside).collect();
         let mut last: Option<(Choice, Relative)> = None;
-        for choice in landed.into_iter().chain(beside.into_iter().map(|b| b.1)).take(CONFIRMATIONS) {
+        for _ in 0..CONFIRMATIONS {
+            // Set right by what was confirmed of others: the best inside the landing, else, which is better than nothing, what is nearest.
+            let lean = self.session.lean.factor();
+            let told = |c: &Choice| self.seconds(c).map(|s| lean * s);
+            let off = |s: f64| (landing.start() - s).max(s - landing.end());
+            let nearest = || {
+                // What is told to be above the budget, and was measured below it, comes last.
+                let all = open.iter().enumerate().filter_map(|(k, c)| Some((k, told(c)?)));
+                let below = all.filter(|(_, s)| *s <= budget_s.max(lean * budget_s));
+                below
+                    .min_by(|a, b| (a.1 > budget_s, off(a.1)).partial_cmp(&(b.1 > budget_s, off(b.1))).unwrap_or(Ordering::Equal))
+                    .map(|b| b.0)
+            };
+            let inside = open.iter().position(|c| told(c).is_some_and(|s| landing.contains(&s)));
+            let Some(choice) = inside.or_else(nearest).map(|k| open.remove(k)) else { break };
             let latency = self.session.confirm("confirmed", &self.model(&choice)?)?;
-            self.measured.insert(choice.clone(), latency.clone());
+            if let Some(guided) = self.measured.insert(choice.clone(), latency.clone()) {
+                self.session.lean.learn(guided.ratio, latency.ratio);
+            }
             let s = self.session.seconds(&latency);
             self.session.tell(Event::Measured {
                 attempt: self.measured.len(),
