@@ -1,6 +1,6 @@
 //! What measuring in the run's own process says, against processes of their own.
 //!
-//! On a shared machine the two differ by up to three percent, and mostly one way for the whole of a run (of nine runs of resnet20 one
+//! On a shared machine the two differ by up to four percent, and mostly one way for the whole of a run (of nine runs of resnet20 one
 //! by −1.0 to −3.6 %, one by +0.5 to +1.9 %). A search that takes no notice lands as far beside its tolerance, however often it tries. Every
 //! network that is confirmed in separate processes tells by how much; those that are not confirmed are set right by it.
 
