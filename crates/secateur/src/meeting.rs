@@ -91,17 +91,15 @@ impl Session<'_> {
                 }
                 Err(e) => return Err(e),
             };
-            let mut latency_s = self.try_choice(aim, choice.clone(), &mut tried)?;
+            let k = self.try_choice(aim, choice, &mut tried)?;
+            let latency_s = self.estimate_s(&tried[k]);
             if landing.contains(&latency_s) {
-                let known = tried.iter().any(|t| t.choice == choice && t.confirmed);
-                latency_s = self.confirm_choice(aim, &choice, &mut tried)?;
-                if landing.contains(&latency_s) {
+                let confirmed_s = self.confirm_choice(aim, &mut tried[k])?;
+                if landing.contains(&confirmed_s) {
                     break;
                 }
-                if !known {
-                    bracket.corrected(latency_s, self.target_s());
-                    continue;
-                }
+                bracket.corrected(confirmed_s, self.target_s());
+                continue;
             }
             bracket.measured(latency_s, self.target_s(), latency_s > *landing.end());
             if bracket.width() < self.settings.tolerance / 20.0 {
@@ -127,18 +125,15 @@ impl Session<'_> {
                 let safe = landing.contains(&self.estimate_s(t));
                 if safe { (1, aim.values.total(&t.choice)) } else { (0, self.estimate_s(t)) }
             };
-            // What is told to be above the budget, and was measured below it, is worth a confirmation, too.
-            let told = |t: &&Tried| self.estimate_s(t) <= self.budget_s;
-            let measured = |t: &&Tried| self.seconds(&t.latency) <= self.budget_s;
-            let fits: Vec<&Tried> = match tried.iter().any(|t| told(&t)) {
-                true => tried.iter().filter(told).collect(),
-                false => tried.iter().filter(measured).collect(),
+            let best = |seconds: &dyn Fn(&Tried) -> f64| {
+                let fits = (0..tried.len()).filter(|&k| seconds(&tried[k]) <= self.budget_s);
+                fits.max_by(|&a, &b| key(&tried[a]).partial_cmp(&key(&tried[b])).unwrap_or(std::cmp::Ordering::Equal))
             };
-            let best = fits.into_iter().max_by(|a, b| key(a).partial_cmp(&key(b)).unwrap_or(std::cmp::Ordering::Equal)).cloned();
-            match best {
+            // What is told to be above the budget, and was measured below it, is worth a confirmation, too.
+            match best(&|t| self.estimate_s(t)).or_else(|| best(&|t| self.seconds(&t.latency))) {
                 None => break,
-                Some(t) if t.confirmed || left == 0 => return Ok(t),
-                Some(t) => self.confirm_choice(aim, &t.choice, tried)?,
+                Some(k) if tried[k].confirmed || left == 0 => return Ok(tried[k].clone()),
+                Some(k) => self.confirm_choice(aim, &mut tried[k])?,
             };
         }
         Err(self.not_reached(tried.iter().map(|t| &t.latency)))
@@ -155,11 +150,11 @@ impl Session<'_> {
         lean * self.seconds(&tried.latency)
     }
 
-    /// Measures the network of `choice` (once) and returns what it takes ([`Session::estimate_s`]).
-    fn try_choice(&mut self, aim: &Aim, choice: Vec<usize>, tried: &mut Vec<Tried>) -> Result<f64> {
+    /// Measures the network of `choice`, once, and returns its place among those tried.
+    fn try_choice(&mut self, aim: &Aim, choice: Vec<usize>, tried: &mut Vec<Tried>) -> Result<usize> {
         self.heed_stop()?;
-        if let Some(known) = tried.iter().find(|t| t.choice == choice) {
-            return Ok(self.estimate_s(known));
+        if let Some(known) = tried.iter().position(|t| t.choice == choice) {
+            return Ok(known);
         }
         let model = aim.stage.analysis.apply(&aim.decision(&choice))?;
         let latency = self.guide(&[model])?.remove(0);
@@ -168,21 +163,17 @@ impl Session<'_> {
         let measured_s = self.estimate_s(&new);
         tried.push(new);
         self.tell(Event::Measured { attempt: tried.len(), predicted_s, measured_s });
-        Ok(measured_s)
+        Ok(tried.len() - 1)
     }
 
-    /// Measures the network of `choice`, one of those tried, in separate processes; what was measured of it before is replaced.
-    fn confirm_choice(&mut self, aim: &Aim, choice: &[usize], tried: &mut [Tried]) -> Result<f64> {
-        let model = aim.stage.analysis.apply(&aim.decision(choice))?;
-        let latency = self.confirm("confirmed", &model)?;
-        let measured_s = self.seconds(&latency);
-        if let Some(t) = tried.iter_mut().find(|t| t.choice == choice) {
-            if !t.confirmed {
-                self.lean.learn(t.latency.ratio, latency.ratio);
-            }
-            (t.latency, t.confirmed) = (latency, true);
+    /// Measures the network of what was tried in separate processes, once, which replaces what was measured of it before; returns
+    /// what it takes, seconds.
+    fn confirm_choice(&mut self, aim: &Aim, tried: &mut Tried) -> Result<f64> {
+        if !tried.confirmed {
+            let model = aim.stage.analysis.apply(&aim.decision(&tried.choice))?;
+            (tried.latency, tried.confirmed) = (self.confirm_guided(&model, &tried.latency)?, true);
         }
-        Ok(measured_s)
+        Ok(self.seconds(&tried.latency))
     }
 
     /// Measures choices beside those tried that are predicted inside the tolerance, the most valuable first. What the table
@@ -214,8 +205,8 @@ impl Session<'_> {
             let open = beside.iter().filter(|(s, c)| landing.contains(&(s * correction)) && tried.iter().all(|t| t.choice != *c));
             let best = open.max_by(|a, b| aim.values.total(&a.1).total_cmp(&aim.values.total(&b.1)));
             let Some((_, choice)) = best.cloned() else { break };
-            let s = self.try_choice(aim, choice.clone(), tried)?;
-            if landing.contains(&s) && landing.contains(&self.confirm_choice(aim, &choice, tried)?) {
+            let k = self.try_choice(aim, choice, tried)?;
+            if landing.contains(&self.estimate_s(&tried[k])) && landing.contains(&self.confirm_choice(aim, &mut tried[k])?) {
                 break;
             }
         }
@@ -239,6 +230,16 @@ impl Session<'_> {
         let (dense, journal) = (&self.dense.model, &self.run.journal);
         let patience = Patience::of(&self.settings, &self.run, &mut *self.observer);
         patience.measured(&mut self.bench, steady, &mut |bench| bench.relative(journal, dense, models, protocol, steady))
+    }
+
+    /// Latency from separate processes of a network that was measured at `guided` while searching; how far the two are apart is learnt.
+    ///
+    /// # Errors
+    /// As [`Session::confirm`].
+    pub(crate) fn confirm_guided(&mut self, model: &Model, guided: &Relative) -> Result<Relative> {
+        let latency = self.confirm("confirmed", model)?;
+        self.lean.learn(guided.ratio, latency.ratio);
+        Ok(latency)
     }
 
     /// Latency of a network for a decision, from separate processes; recorded under `name`. Waits while the device is too

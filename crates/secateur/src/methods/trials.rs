@@ -1,7 +1,6 @@
 //! The candidates of one search over a network: each predicted, measured and scored at most once, and the last steps
 //! that the searches share: landing inside the tolerance by measured latency, and taking the best that lands.
 
-use std::cmp::Ordering;
 use std::collections::HashMap;
 
 use graph::{Decision, Model};
@@ -235,24 +234,10 @@ impl<'s, 'o> Trials<'s, 'o> {
         let mut open: Vec<Choice> = landed.into_iter().chain(beside).collect();
         let mut last: Option<(Choice, Relative)> = None;
         for _ in 0..CONFIRMATIONS {
-            // Set right by what was confirmed of others: the best inside the landing, else, which is better than nothing, what is nearest.
-            let lean = self.session.lean.factor();
-            let told = |c: &Choice| self.seconds(c).map(|s| lean * s);
-            let off = |s: f64| (landing.start() - s).max(s - landing.end());
-            let nearest = || {
-                // What is told to be above the budget, and was measured below it, comes last.
-                let all = open.iter().enumerate().filter_map(|(k, c)| Some((k, told(c)?)));
-                let below = all.filter(|(_, s)| *s <= budget_s.max(lean * budget_s));
-                below
-                    .min_by(|a, b| (a.1 > budget_s, off(a.1)).partial_cmp(&(b.1 > budget_s, off(b.1))).unwrap_or(Ordering::Equal))
-                    .map(|b| b.0)
-            };
-            let inside = open.iter().position(|c| told(c).is_some_and(|s| landing.contains(&s)));
-            let Some(choice) = inside.or_else(nearest).map(|k| open.remove(k)) else { break };
-            let latency = self.session.confirm("confirmed", &self.model(&choice)?)?;
-            if let Some(guided) = self.measured.insert(choice.clone(), latency.clone()) {
-                self.session.lean.learn(guided.ratio, latency.ratio);
-            }
+            let Some(choice) = self.next_to_confirm(&open).map(|k| open.remove(k)) else { break };
+            let Some(guided) = self.latency(&choice) else { continue };
+            let latency = self.session.confirm_guided(&self.model(&choice)?, &guided)?;
+            self.measured.insert(choice.clone(), latency.clone());
             let s = self.session.seconds(&latency);
             self.session.tell(Event::Measured {
                 attempt: self.measured.len(),
@@ -274,6 +259,18 @@ impl<'s, 'o> Trials<'s, 'o> {
         let (decision, rounding) = self.session.round_up(&self.stage, &self.saliency, self.decision(&choice), latency)?;
         let stage = self.session.cut(self.stage, &decision)?;
         Ok(Outcome { stage, latency: rounding.after.clone(), predicted_s, rounding, steps_spent: self.steps_spent })
+    }
+
+    /// Which of `open` to confirm next, their latencies set right by what was confirmed of others: the first inside the landing;
+    /// else, which is better than nothing, what is nearest to it.
+    fn next_to_confirm(&self, open: &[Choice]) -> Option<usize> {
+        let (landing, budget_s, lean) = (self.session.landing_s(), self.session.budget_s, self.session.lean.factor());
+        let told: Vec<f64> = open.iter().map(|c| self.seconds(c).map_or(f64::INFINITY, |s| lean * s)).collect();
+        let off = |s: f64| (landing.start() - s).max(s - landing.end());
+        let nearest = |most: f64| (0..told.len()).filter(|&k| told[k] <= most).min_by(|&a, &b| off(told[a]).total_cmp(&off(told[b])));
+        let inside = told.iter().position(|s| landing.contains(s));
+        // What is told to be above the budget, and was measured below it, comes last.
+        inside.or_else(|| nearest(budget_s)).or_else(|| nearest(lean * budget_s))
     }
 
     /// Choices beside `seed` that are predicted inside the tolerance, the most valuable first.
